@@ -1,0 +1,11 @@
+# Every library comes from a Debian package; quickstart and run-tests hold the list of package names.
+find_package(Threads REQUIRED)
+find_package(TBB REQUIRED)
+find_package(fmt REQUIRED)
+find_package(hwy REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(tomlplusplus REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET sentencepiece)
+find_library(SWITCHYARD_SENTENCEPIECE_TRAIN sentencepiece_train REQUIRED)

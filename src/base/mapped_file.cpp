@@ -1,0 +1,48 @@
+#include "switchyard/base/mapped_file.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "switchyard/base/error.hpp"
+
+namespace switchyard {
+
+std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) {
+    fail(errno == ENOENT ? ErrorKind::kNotFound : ErrorKind::kResource, "{}: cannot open: {}", path.string(),
+         std::strerror(errno));
+  }
+  struct Closer {
+    int descriptor;
+    ~Closer() { ::close(descriptor); }
+  } closer{descriptor};
+  struct stat info {};
+  if (::fstat(descriptor, &info) != 0) {
+    fail(ErrorKind::kResource, "{}: cannot read its size: {}", path.string(), std::strerror(errno));
+  }
+  if (!S_ISREG(info.st_mode)) fail(ErrorKind::kBadInput, "{}: is not a regular file", path.string());
+  std::shared_ptr<MappedFile> file(new MappedFile);
+  file->path_ = path;
+  file->size_ = static_cast<std::size_t>(info.st_size);
+  if (file->size_ > 0) {
+    void* address = ::mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (address == MAP_FAILED) {
+      file->size_ = 0;
+      fail(ErrorKind::kResource, "{}: cannot map: {}", path.string(), std::strerror(errno));
+    }
+    file->data_ = static_cast<const std::byte*>(address);
+  }
+  return file;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+}  // namespace switchyard

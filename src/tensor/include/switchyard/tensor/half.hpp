@@ -1,0 +1,27 @@
+#pragma once
+// bf16 and IEEE half as storage types. Arithmetic is done in float; these only convert, rounding to nearest, ties to
+// even, with subnormals, infinities and NaN kept (a NaN stays a NaN, never becomes infinity).
+
+#include <bit>
+#include <cstdint>
+#include <span>
+
+namespace switchyard {
+
+struct BFloat16 {
+  std::uint16_t bits = 0;
+};
+struct Float16 {
+  std::uint16_t bits = 0;
+};
+
+float to_float(BFloat16 value);
+float to_float(Float16 value);
+BFloat16 to_bfloat16(float value);
+Float16 to_float16(float value);
+
+// FP8 of the OCP specification: E4M3 has no infinity and its largest value is 448; E5M2 is half's upper byte.
+float f8_e4m3_to_float(std::uint8_t bits);
+float f8_e5m2_to_float(std::uint8_t bits);
+
+}  // namespace switchyard
