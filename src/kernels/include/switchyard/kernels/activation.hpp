@@ -1,0 +1,27 @@
+#pragma once
+// Activations of feed-forward networks.
+
+#include <span>
+#include <string_view>
+
+#include "switchyard/tensor/view.hpp"
+
+namespace switchyard::kernels {
+
+// Gated kinds combine two projections, h = f(gate) * up; the others have only `up`, h = f(up).
+//   SwiGLU  f(x) = x * sigmoid(x)                                      Shazeer 2020, arXiv 2002.05202
+//   GELU    f(x) = x/2 * (1 + erf(x / sqrt 2))                         Hendrycks and Gimpel 2016, arXiv 1606.08415
+//   ReLU    f(x) = max(x, 0)
+enum class Activation { kSwiGLU, kGELU, kReLU };
+
+bool is_gated(Activation activation);
+std::string_view activation_name(Activation activation);  // "swiglu", "gelu", "relu"
+Activation parse_activation(std::string_view name);       // kBadInput listing the names
+
+// h[i] = f(gate[i]) * up[i], or f(up[i]) where not gated (gate is empty then). h may be up or gate.
+void activate(Activation activation, std::span<const float> gate, std::span<const float> up, std::span<float> h);
+// Given dL/dh, writes dL/dgate (where gated) and dL/dup. The outputs may be the inputs' memory.
+void activate_backward(Activation activation, std::span<const float> gate, std::span<const float> up,
+                       std::span<const float> d_h, std::span<float> d_gate, std::span<float> d_up);
+
+}  // namespace switchyard::kernels

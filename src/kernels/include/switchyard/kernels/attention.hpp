@@ -1,0 +1,26 @@
+#pragma once
+// Causal grouped-query attention with an online softmax over tiles of keys: memory is linear in the sequence length,
+// scores are never stored.  Dao et al. 2022, arXiv 2205.14135; Ainslie et al. 2023, arXiv 2305.13245.
+
+#include <span>
+
+#include "switchyard/tensor/view.hpp"
+
+namespace switchyard::kernels {
+
+// Rows of q are [batch, query] and rows of k, v are [batch, key]; columns are [head, head_dim]. Query i of a sequence
+// stands at position keys - queries + i and sees the keys up to and including itself: with queries == keys this is
+// training or prefill, with queries == 1 decoding from a cache. Query head h reads key/value head h / (heads/kv_heads).
+struct AttentionShape {
+  Index batch = 1, queries = 0, keys = 0, heads = 1, kv_heads = 1, head_dim = 0;
+  float scale = 0.0F;  // of the scores; usually 1 / sqrt(head_dim)
+};
+
+// log_sum_exp_BHS ([batch, head, query]) is kept for backward; may be empty.
+void attention_forward(const AttentionShape& shape, ConstMatrix q, ConstMatrix k, ConstMatrix v, Matrix out,
+                       std::span<float> log_sum_exp_BHS);
+// Recomputes the probabilities from log_sum_exp. d_q, d_k and d_v are overwritten. Needs queries == keys.
+void attention_backward(const AttentionShape& shape, ConstMatrix q, ConstMatrix k, ConstMatrix v, ConstMatrix out,
+                        std::span<const float> log_sum_exp_BHS, ConstMatrix d_out, Matrix d_q, Matrix d_k, Matrix d_v);
+
+}  // namespace switchyard::kernels

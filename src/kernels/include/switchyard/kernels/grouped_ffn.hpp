@@ -1,0 +1,50 @@
+#pragma once
+// The feed-forward networks of many experts at once, each on its own rows: gather, two or three matrix products with
+// the activation between, and the weight of each row folded in. One pass an expert; no padded or permuted copy of x
+// is ever made. This is the op that MoE training and prefill spend their time in.
+
+#include <cstdint>
+#include <span>
+
+#include "switchyard/kernels/activation.hpp"
+#include "switchyard/tensor/tensor.hpp"
+
+namespace switchyard::kernels {
+
+// One expert's weights, PyTorch layout [out, in]. gate is empty for activations that are not gated.
+struct FfnWeights {
+  ConstMatrix gate_FD, up_FD, down_DF;
+};
+struct FfnGradients {
+  Matrix gate_FD, up_FD, down_DF;
+};
+
+// Which rows of x each expert works on. Slot s of expert e lies in [offset_E1[e], offset_E1[e + 1]); it reads row
+// token_of_slot_S[s] of x and its result is multiplied by weight_of_slot_S[s].
+struct GroupedRows {
+  std::span<const std::int32_t> offset_E1;
+  std::span<const std::int32_t> token_of_slot_S;
+  std::span<const float> weight_of_slot_S;
+};
+
+// What forward leaves for backward: the inputs of the activation. Opaque; move-only.
+struct GroupedFfnSaved {
+  Tensor pre_activation;
+};
+
+// y_SD[s] = weight_s * down_e(h), h = act(gate_e x, up_e x), x = x_TD[token_s]. All experts have one F (or differ:
+// F is taken from each expert's up). Empty experts cost nothing. `saved` may be null (inference).
+// Same bits at any thread count and for any grouping of the same rows.
+void grouped_ffn_forward(Activation activation, ConstMatrix x_TD, const GroupedRows& rows,
+                         std::span<const FfnWeights> experts, Matrix y_SD, GroupedFfnSaved* saved);
+
+// Given dL/dy as d_y_TD, *one row a token* (the combine is a sum, so every slot of a token sees the same gradient):
+//   d_x_SD[s]        = gradient of slot s with respect to its input row (the caller sums a token's slots in order)
+//   d_weight_S[s]    = <d_y_TD[token_s], down_e(h)>, computed as <down_e^T d_y, h>, so y need not be kept
+//   gradients[e]    += gradients of the weights; an expert without rows is left as it is. Pass an empty span where
+//                      the experts are frozen.
+void grouped_ffn_backward(Activation activation, ConstMatrix x_TD, const GroupedRows& rows,
+                          std::span<const FfnWeights> experts, const GroupedFfnSaved& saved, ConstMatrix d_y_TD,
+                          Matrix d_x_SD, std::span<float> d_weight_S, std::span<const FfnGradients> gradients);
+
+}  // namespace switchyard::kernels
