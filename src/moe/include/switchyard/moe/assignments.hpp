@@ -1,0 +1,43 @@
+#pragma once
+// What every selection rule yields: a list of (token, expert, weight), grouped by token. A token may have any number
+// of assignments, also none.
+
+#include <cstdint>
+#include <vector>
+
+#include "switchyard/base/index.hpp"
+
+namespace switchyard::moe {
+
+// A = assignments. Those of token t are [offset_T1[t], offset_T1[t + 1]), best first.
+struct Assignments {
+  Index tokens = 0;
+  Index experts = 0;
+  std::vector<std::int32_t> offset_T1;
+  std::vector<std::int32_t> expert_A;
+  std::vector<float> score_A;           // the chosen expert's score, before normalisation and without selection bias
+  std::vector<float> weight_A;          // what the expert's output is multiplied by
+  std::vector<std::uint8_t> dropped_A;  // 1 where capacity refused it: it reaches no expert and has weight 0
+
+  Index size() const { return static_cast<Index>(expert_A.size()); }
+};
+
+// The assignments that were kept, sorted by expert with a counting sort; within an expert in token order. Experts and
+// combine read nothing else. Slots are numbered 0..S-1.
+struct DispatchPlan {
+  std::vector<std::int32_t> offset_E1;  // slots of expert e: [offset_E1[e], offset_E1[e + 1])
+  std::vector<std::int32_t> token_of_slot_S;
+  std::vector<float> weight_of_slot_S;
+  std::vector<std::int32_t> assignment_of_slot_S;
+  std::vector<std::int32_t> slot_of_assignment_A;  // -1 where dropped
+
+  Index slots() const { return static_cast<Index>(token_of_slot_S.size()); }
+  Index load(Index expert) const {
+    const auto e = static_cast<std::size_t>(expert);
+    return offset_E1[e + 1] - offset_E1[e];
+  }
+};
+
+DispatchPlan make_dispatch_plan(const Assignments& assignments);
+
+}  // namespace switchyard::moe

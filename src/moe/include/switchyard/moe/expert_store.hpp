@@ -1,0 +1,45 @@
+#pragma once
+// The seam that knows where a layer's expert weights are: in memory, on disk or on other ranks.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "switchyard/kernels/grouped_ffn.hpp"
+
+namespace switchyard::moe {
+
+// Weights that stay readable as long as the lease lives. Experts that were not asked for have empty views.
+struct ExpertLease {
+  std::vector<kernels::FfnWeights> weights_E;
+  std::shared_ptr<const void> hold;
+};
+
+// The routed experts of one layer. acquire() may be called from one thread at a time.
+class ExpertStore {
+ public:
+  virtual ~ExpertStore() = default;
+  virtual Index experts() const = 0;
+  // Says which experts are likely to be asked for soon. May do nothing.
+  virtual void prefetch(std::span<const std::int32_t> experts) { static_cast<void>(experts); }
+  // Makes every expert with load_E[e] > 0 readable. Throws kResource where that fails.
+  virtual ExpertLease acquire(std::span<const std::int32_t> load_E) = 0;
+};
+
+// Experts that are in memory anyway: three stacked float32 tensors, gate and up [E, F, D] and down [E, D, F]; gate is
+// undefined where the activation is not gated. Keeps references: the tensors must outlive the store.
+class ResidentExpertStore final : public ExpertStore {
+ public:
+  ResidentExpertStore(const Tensor& gate_EFD, const Tensor& up_EFD, const Tensor& down_EDF);
+  Index experts() const override { return static_cast<Index>(lease_.weights_E.size()); }
+  ExpertLease acquire(std::span<const std::int32_t> load_E) override;
+
+ private:
+  ExpertLease lease_;
+};
+
+// Views of stacked gradient tensors, as grouped_ffn_backward takes them.
+std::vector<kernels::FfnGradients> expert_gradients(Tensor& gate_EFD, Tensor& up_EFD, Tensor& down_EDF);
+
+}  // namespace switchyard::moe

@@ -1,0 +1,74 @@
+#pragma once
+// The MoE layer: route, dispatch, experts, combine; forward and backward as plain functions on views.
+//
+//   logits_TE = x W_r^T (+ bias)            float32 always
+//   scores    = score(logits)               score.hpp
+//   list      = select(scores)              select.hpp: (token, expert, score)
+//   weights   = weigh(list)                 weights.hpp
+//   capacity edits the list (training)      capacity.hpp
+//   plan      = counting sort by expert     assignments.hpp
+//   y_SD      = experts, grouped            kernels/grouped_ffn.hpp
+//   y_TD      = sum of a token's slots in order of rank (+ shared expert)
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "switchyard/moe/assignments.hpp"
+#include "switchyard/moe/config.hpp"
+#include "switchyard/moe/expert_store.hpp"
+#include "switchyard/moe/observer.hpp"
+#include "switchyard/tensor/tensor.hpp"
+
+namespace switchyard::moe {
+
+// Views of one layer's weights. Optional parts are empty.
+struct MoeWeights {
+  ConstMatrix router_ED;
+  std::span<const float> router_bias_E;
+  std::span<const float> selection_bias_E;
+  ExpertStore* experts = nullptr;
+  kernels::FfnWeights shared;
+  std::span<const float> shared_gate_D;
+};
+
+// Where gradients are added. An empty view means frozen: its gradient is not computed.
+struct MoeGradients {
+  Matrix router_ED;
+  std::span<float> router_bias_E;
+  std::span<const kernels::FfnGradients> experts;
+  kernels::FfnGradients shared;
+  std::span<float> shared_gate_D;
+};
+
+// One call's circumstances.
+struct MoeCall {
+  Index layer = 0;
+  bool training = false;   // capacity, noise and losses apply
+  std::uint64_t seed = 0;  // with step and layer, of the router's random stream
+  std::uint32_t step = 0;
+  std::span<const std::int32_t> token_id_T;
+  std::span<const std::uint8_t> valid_T;
+  RoutingObserver* observer = nullptr;
+};
+
+// What forward leaves for backward. Move-only; backward uses it up.
+struct MoeSaved {
+  Tensor logits_TE, scores_TE;
+  Assignments assignments;
+  DispatchPlan plan;
+  kernels::GroupedFfnSaved experts, shared;
+  Tensor shared_out_TD, shared_gate_T;  // only for a gated shared expert
+  std::vector<std::uint8_t> valid_T;
+};
+
+// y_TD is overwritten. x and y must not overlap. T = 0 is legal. saved may be null (inference). Losses are computed
+// in training or where an observer is given.
+RoutingLosses moe_forward(const MoeConfig& config, const MoeWeights& weights, const MoeCall& call, ConstMatrix x_TD,
+                          Matrix y_TD, MoeSaved* saved);
+
+// d_x_TD is overwritten. d_losses is dL/d(RoutingLosses::total), usually the loss scale.
+void moe_backward(const MoeConfig& config, const MoeWeights& weights, MoeSaved& saved, ConstMatrix x_TD,
+                  ConstMatrix d_y_TD, float d_losses, Matrix d_x_TD, const MoeGradients& gradients);
+
+}  // namespace switchyard::moe

@@ -1,0 +1,36 @@
+#pragma once
+// Auxiliary losses of the router. Values are raw (no coefficient), over the valid tokens of one call.
+//   load balance   E * sum_e f_e P_e, f_e = share of all assignments that chose e (before capacity, no gradient),
+//                  P_e = mean over tokens of the probability of e. Least 1, when even.  Switch, arXiv 2101.03961
+//   z-loss         mean over tokens of logsumexp(logits)^2.                              ST-MoE, arXiv 2202.08906
+
+#include <cstdint>
+#include <span>
+
+#include "switchyard/moe/assignments.hpp"
+#include "switchyard/moe/score.hpp"
+
+namespace switchyard::moe {
+
+struct LossInput {
+  const ScoreFunction& score;
+  ConstMatrix logits_TE;
+  ConstMatrix scores_TE;
+  const Assignments& assignments;
+  std::span<const std::uint8_t> valid_T;
+};
+
+float load_balance_loss(const LossInput& input);
+// d_scores += d * gradient.
+void load_balance_backward(const LossInput& input, float d, Matrix d_scores_TE);
+
+float z_loss(const LossInput& input);
+// d_logits += d * gradient.
+void z_loss_backward(const LossInput& input, float d, Matrix d_logits_TE);
+
+// Auxiliary-loss-free balancing, once an optimiser step: bias_e += rate * sign(mean(load) - load_e), so that experts
+// with less than the mean are chosen more often. Wang et al. 2024, arXiv 2408.15664. load: assignments an expert got
+// over the whole batch, without padding.
+void update_selection_bias(std::span<const Index> load_E, float rate, std::span<float> selection_bias_E);
+
+}  // namespace switchyard::moe
