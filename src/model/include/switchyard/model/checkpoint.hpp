@@ -1,0 +1,32 @@
+#pragma once
+// A model folder: config.json, model.safetensors (or shards with an index) and the tokenizer's files, in the dialect
+// of a published architecture where the model is one of them, else with our own model_type "switchyard".
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "switchyard/model/transformer.hpp"
+#include "switchyard/text/tokenizer.hpp"
+
+namespace switchyard::model {
+
+struct LoadedModel {
+  Transformer transformer;
+  std::unique_ptr<text::Tokenizer> tokenizer;  // null where the folder has none
+  std::string family;                          // model_type of config.json
+};
+
+// Throws kNotFound / kBadInput / kUnsupported naming the file and the key or tensor: a missing or unknown tensor, a
+// wrong shape or type, a config that does not fit. Float types are converted to float32.
+LoadedModel load_model(const std::filesystem::path& folder);
+// Only the config: nothing of the weights is read.
+ModelConfig load_model_config(const std::filesystem::path& folder);
+
+// Writes into `folder`, which must exist (a caller that wants all or nothing passes AtomicDirectory::path()).
+// tokenizer may be null. Returns the model_type that was written.
+std::string save_model(const std::filesystem::path& folder, const Transformer& transformer,
+                       const text::Tokenizer* tokenizer);
+
+}  // namespace switchyard::model

@@ -1,0 +1,75 @@
+#pragma once
+// The decoder-only transformer: the same layers train and serve.
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "switchyard/autograd/ops.hpp"
+#include "switchyard/model/config.hpp"
+#include "switchyard/model/kv_cache.hpp"
+
+namespace switchyard::model {
+
+// One forward pass over batch * sequence tokens, rows [batch, sequence].
+struct ForwardCall {
+  autograd::Tape* tape = nullptr;  // null: nothing is recorded
+  Index batch = 1;
+  Index sequence = 0;
+  KvCache* cache = nullptr;  // appended to; needs batch 1 and no tape. Positions start at cache->length().
+  bool training = false;     // dropout, capacity and router noise apply
+  bool recompute = false;    // keep only each layer's input and compute the layer again for its gradient
+  std::uint64_t seed = 0;    // with step, of every random stream
+  std::uint32_t step = 0;
+  moe::RoutingObserver* observer = nullptr;
+  std::span<const std::uint8_t> valid_T;  // 0 = padding; empty = all are real
+};
+
+struct ForwardResult {
+  autograd::Value hidden_TD;                   // after the final norm
+  std::vector<autograd::Value> router_losses;  // one a MoE layer, [1], coefficients applied
+};
+
+// Owns its parameters, at fixed addresses. Several threads may run forward at once without a tape, each with its own
+// cache. A non-finite value is not looked for here; see find_non_finite.
+class Transformer {
+ public:
+  // Parameters are zero; validate()s the config.
+  explicit Transformer(ModelConfig config);
+  Transformer(Transformer&&) noexcept;
+  Transformer& operator=(Transformer&&) noexcept;
+  ~Transformer();
+
+  const ModelConfig& config() const { return config_; }
+  void initialize(const InitConfig& init, std::uint64_t seed);
+
+  // In the order of the forward pass. Names are the native ones of docs/formats/checkpoint.md, such as
+  // "layers.3.moe.experts.gate"; families/ maps them to those of a published format.
+  std::span<autograd::Parameter* const> parameters() { return parameters_; }
+  std::span<const autograd::Parameter* const> parameters() const;
+  autograd::Parameter* find(std::string_view name);
+
+  ForwardResult forward(std::span<const std::int32_t> id_T, const ForwardCall& call);
+  // [T, V] float32 for the given rows of hidden.
+  Tensor logits(ConstMatrix hidden_TD) const;
+  // Mean cross-entropy of hidden's rows, through the output projection.
+  autograd::Value loss(autograd::Tape* tape, const autograd::Value& hidden_TD, std::span<const std::int32_t> target_T,
+                       Index* count = nullptr);
+
+  // Replaces the source of a layer's routed experts (paged, remote). kInternal where the layer is not MoE.
+  void set_expert_store(Index layer, std::unique_ptr<moe::ExpertStore> store);
+
+ private:
+  struct Layer;
+  ModelConfig config_;
+  std::deque<autograd::Parameter> storage_;
+  std::vector<autograd::Parameter*> parameters_;
+  std::vector<std::unique_ptr<Layer>> layers_;
+  autograd::Parameter* embedding_ = nullptr;
+  autograd::Parameter* final_norm_ = nullptr;
+  autograd::Parameter* output_ = nullptr;  // the embedding where tied
+};
+
+}  // namespace switchyard::model
