@@ -1,0 +1,97 @@
+#pragma once
+// The training loop. A run lives in one folder:
+//   recipe.toml               the recipe with every key
+//   tokens/                   tokenized text (data.hpp)
+//   checkpoints/step-00000500/  a model folder (model/checkpoint.hpp) with the optimizer's state beside it
+//   metrics.jsonl             a line a step and a line an evaluation (docs/formats/metrics.md)
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "switchyard/model/transformer.hpp"
+#include "switchyard/moe/statistics.hpp"
+#include "switchyard/train/data.hpp"
+#include "switchyard/train/recipe.hpp"
+
+namespace switchyard::train {
+
+struct StepMetrics {
+  Index step = 0;     // steps done, 1-based
+  double loss = 0.0;  // cross-entropy, nats a token, mean over the step
+  double bits_per_byte = 0.0;
+  double router_loss = 0.0;  // auxiliary losses, coefficients applied
+  double learning_rate = 0.0;
+  double gradient_norm = 0.0;
+  double seconds = 0.0;
+  double tokens_per_second = 0.0;
+  Index activation_bytes = 0;  // most memory that the step held above parameters, gradients and optimizer
+  const std::map<Index, moe::RoutingStatistics>* routing = nullptr;  // of this step's tokens; valid during the call
+};
+
+struct EvalMetrics {
+  Index step = 0;
+  double loss = 0.0;  // nats a token on held-out text
+  double bits_per_byte = 0.0;
+  Index tokens = 0;
+  bool complete = false;  // read all held-out text
+};
+
+struct RunInfo {
+  model::ParameterCounts parameters;
+  Index train_tokens = 0, validation_tokens = 0;
+  Index vocab = 0;
+  Index resumed_from = 0;  // 0 where the run starts fresh
+  Index steps = 0;
+  Index parameter_bytes = 0;  // weights, gradients and optimizer state
+};
+
+// Hears of a run's progress, on the training thread. Every member may be left out.
+class TrainListener {
+ public:
+  virtual ~TrainListener() = default;
+  virtual void on_tokenize(std::uint64_t done, std::uint64_t total) {
+    static_cast<void>(done), static_cast<void>(total);
+  }
+  virtual void on_start(const RunInfo& info) { static_cast<void>(info); }
+  virtual void on_step(const StepMetrics& metrics) { static_cast<void>(metrics); }
+  virtual void on_evaluation(const EvalMetrics& metrics) { static_cast<void>(metrics); }
+  virtual void on_checkpoint(const std::filesystem::path& folder) { static_cast<void>(folder); }
+  // A sample is due: the listener may generate with the model (training code knows no sampler).
+  virtual void on_sample(model::Transformer& transformer, const text::Tokenizer& tokenizer, Index step) {
+    static_cast<void>(transformer), static_cast<void>(tokenizer), static_cast<void>(step);
+  }
+  virtual void on_warning(std::string_view text) { static_cast<void>(text); }
+};
+
+struct TrainOptions {
+  std::filesystem::path out;
+  bool resume = false;                      // go on from the last good checkpoint, or start where there is none
+  const std::atomic<bool>* stop = nullptr;  // set by a signal handler: save and return after the current step
+};
+
+struct TrainResult {
+  Index step = 0;
+  bool finished = false;  // false: stopped early, a checkpoint was saved
+  std::optional<EvalMetrics> evaluation;
+  std::filesystem::path checkpoint;
+};
+
+// Runs or continues a run. Same recipe and seed give the same bits at any number of threads, interrupted or not.
+// Throws kBadInput where `out` holds another run (not resuming), or a run of another recipe (resuming; names the first
+// key that differs; train.steps and how often to evaluate, sample and checkpoint may differ), and where a loss or
+// gradient is not finite (names the layer and tensor).
+TrainResult train(const Recipe& recipe, const TrainOptions& options, TrainListener& listener);
+
+// Mean loss over held-out text in windows of `sequence`. max_windows 0 = all. observer may be null.
+EvalMetrics evaluate(model::Transformer& transformer, const TokenSplit& split, Index sequence, Index batch,
+                     Index max_windows, moe::RoutingObserver* observer);
+
+// Checkpoints of a run folder in ascending order of step; only whole ones.
+std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run);
+
+}  // namespace switchyard::train
