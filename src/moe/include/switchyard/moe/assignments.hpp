@@ -9,7 +9,8 @@
 
 namespace switchyard::moe {
 
-// A = assignments. Those of token t are [offset_T1[t], offset_T1[t + 1]), best first.
+// A = assignments. Those of token t are [offset_T1[t], offset_T1[t + 1]), best first. The arrays with A have one
+// length.
 struct Assignments {
   Index tokens = 0;
   Index experts = 0;
@@ -20,6 +21,8 @@ struct Assignments {
   std::vector<std::uint8_t> dropped_A;  // 1 where capacity refused it: it reaches no expert and has weight 0
 
   Index size() const { return static_cast<Index>(expert_A.size()); }
+  // Gives every array with A this length; what is new is zero. Throws kInternal beyond 2^31 - 1.
+  void resize(Index assignments);
 };
 
 // The assignments that were kept, sorted by expert with a counting sort; within an expert in token order. Experts and

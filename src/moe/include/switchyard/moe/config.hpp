@@ -10,6 +10,8 @@
 
 namespace switchyard::moe {
 
+inline constexpr Index kMaxExperts = 65536;  // far above any model; keeps sizes computed from a config sane
+
 struct RouterConfig {
   Index experts = 8;
   Index top_k = 2;

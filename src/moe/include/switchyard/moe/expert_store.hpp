@@ -7,13 +7,15 @@
 #include <vector>
 
 #include "switchyard/kernels/grouped_ffn.hpp"
+#include "switchyard/tensor/tensor.hpp"
 
 namespace switchyard::moe {
 
-// Weights that stay readable as long as the lease lives. Experts that were not asked for have empty views.
+// Weights that stay readable as long as the lease and its store live. Experts that were not asked for may have empty
+// views.
 struct ExpertLease {
-  std::vector<kernels::FfnWeights> weights_E;
-  std::shared_ptr<const void> hold;
+  std::span<const kernels::FfnWeights> weights_E;
+  std::shared_ptr<const void> hold;  // keeps the weights and the memory of weights_E; null where the store does
 };
 
 // The routed experts of one layer. acquire() may be called from one thread at a time.
@@ -28,15 +30,16 @@ class ExpertStore {
 };
 
 // Experts that are in memory anyway: three stacked float32 tensors, gate and up [E, F, D] and down [E, D, F]; gate is
-// undefined where the activation is not gated. Keeps references: the tensors must outlive the store.
+// undefined where the activation is not gated. Keeps references: the tensors must outlive the store. Shapes that do not
+// belong together are kInternal.
 class ResidentExpertStore final : public ExpertStore {
  public:
   ResidentExpertStore(const Tensor& gate_EFD, const Tensor& up_EFD, const Tensor& down_EDF);
-  Index experts() const override { return static_cast<Index>(lease_.weights_E.size()); }
+  Index experts() const override { return static_cast<Index>(weights_E_.size()); }
   ExpertLease acquire(std::span<const std::int32_t> load_E) override;
 
  private:
-  ExpertLease lease_;
+  std::vector<kernels::FfnWeights> weights_E_;
 };
 
 // Views of stacked gradient tensors, as grouped_ffn_backward takes them.

@@ -58,16 +58,18 @@ struct MoeSaved {
   Assignments assignments;
   DispatchPlan plan;
   kernels::GroupedFfnSaved experts, shared;
-  Tensor shared_out_TD, shared_gate_T;  // only for a gated shared expert
+  Tensor shared_gate_T1;  // sigmoid(x . g); only for a gated shared expert
   std::vector<std::uint8_t> valid_T;
 };
 
-// y_TD is overwritten. x and y must not overlap. T = 0 is legal. saved may be null (inference). Losses are computed
-// in training or where an observer is given.
+// y_TD is overwritten; padding gets zeros. x and y must not overlap. T = 0 is legal. saved may be null (inference).
+// Losses are computed in training or where an observer is given; total is 0 outside training. The config must have
+// passed validate(). Shapes that do not belong together are kInternal.
 RoutingLosses moe_forward(const MoeConfig& config, const MoeWeights& weights, const MoeCall& call, ConstMatrix x_TD,
                           Matrix y_TD, MoeSaved* saved);
 
-// d_x_TD is overwritten. d_losses is dL/d(RoutingLosses::total), usually the loss scale.
+// d_x_TD is overwritten. d_losses is dL/d(RoutingLosses::total), usually the loss scale. The choice of experts is taken
+// as a constant, as everywhere. Experts without tokens get no gradient added.
 void moe_backward(const MoeConfig& config, const MoeWeights& weights, MoeSaved& saved, ConstMatrix x_TD,
                   ConstMatrix d_y_TD, float d_losses, Matrix d_x_TD, const MoeGradients& gradients);
 

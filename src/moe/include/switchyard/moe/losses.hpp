@@ -1,13 +1,16 @@
 #pragma once
 // Auxiliary losses of the router. Values are raw (no coefficient), over the valid tokens of one call.
 //   load balance   E * sum_e f_e P_e, f_e = share of all assignments that chose e (before capacity, no gradient),
-//                  P_e = mean over tokens of the probability of e. Least 1, when even.  Switch, arXiv 2101.03961
+//                  P_e = mean over tokens of the probability of e. 1 when even, more when scores and choices lean to
+//                  the same experts. 0 without tokens.                                  Switch, arXiv 2101.03961
 //   z-loss         mean over tokens of logsumexp(logits)^2.                              ST-MoE, arXiv 2202.08906
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "switchyard/moe/assignments.hpp"
+#include "switchyard/moe/observer.hpp"
 #include "switchyard/moe/score.hpp"
 
 namespace switchyard::moe {
@@ -27,6 +30,18 @@ void load_balance_backward(const LossInput& input, float d, Matrix d_scores_TE);
 float z_loss(const LossInput& input);
 // d_logits += d * gradient.
 void z_loss_backward(const LossInput& input, float d, Matrix d_logits_TE);
+
+// One auxiliary loss: what it is, where its coefficient stands and where its value goes.
+struct RouterLoss {
+  std::string_view name;
+  float BalanceConfig::*coefficient;
+  float RoutingLosses::*value;
+  float (*forward)(const LossInput& input);
+  // Adds d times the gradient to whichever of the two the loss depends on.
+  void (*backward)(const LossInput& input, float d, Matrix d_scores_TE, Matrix d_logits_TE);
+};
+// Every loss; the layer applies them all.
+std::span<const RouterLoss> router_losses();
 
 // Auxiliary-loss-free balancing, once an optimiser step: bias_e += rate * sign(mean(load) - load_e), so that experts
 // with less than the mean are chosen more often. Wang et al. 2024, arXiv 2408.15664. load: assignments an expert got

@@ -1,0 +1,24 @@
+#include "switchyard/moe/score.hpp"
+
+#include <array>
+
+#include "named_table.hpp"
+#include "schemes.hpp"
+
+namespace switchyard::moe {
+namespace {
+
+constexpr std::array kScoreFunctions = {
+    ScoreFunction{"softmax", softmax_score, softmax_score_backward, true},
+    ScoreFunction{"sigmoid", sigmoid_score, sigmoid_score_backward, false},
+};
+
+}  // namespace
+
+std::span<const ScoreFunction> score_functions() { return kScoreFunctions; }
+
+const ScoreFunction& find_score_function(std::string_view name) {
+  return require_row(score_functions(), name, "router score");
+}
+
+}  // namespace switchyard::moe
