@@ -24,6 +24,12 @@ function(switchyard_compile_options target)
   endif()
 endfunction()
 
+if(SWITCHYARD_SANITIZE MATCHES "thread")
+  # oneTBB is not instrumented, and the half of it that lives in headers would be: a false alarm at every task. The one
+  # file that includes it is left out, and tells the sanitizer itself how tasks are ordered.
+  set_source_files_properties(src/base/parallel.cpp PROPERTIES COMPILE_OPTIONS "-fno-sanitize=thread;-DSWITCHYARD_TSAN")
+endif()
+
 # switchyard_folder(NAME DEPS public... [PRIVATE private...]): the library of src/NAME.
 function(switchyard_folder name)
   cmake_parse_arguments(ARG "" "" "DEPS;PRIVATE" ${ARGN})
