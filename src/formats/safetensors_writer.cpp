@@ -1,0 +1,117 @@
+#include <iterator>
+#include <unordered_set>
+
+#include "quoted.hpp"
+#include "safetensors_format.hpp"
+#include "strict_json.hpp"
+#include "switchyard/base/atomic_file.hpp"
+#include "switchyard/formats/safetensors.hpp"
+
+namespace switchyard::formats {
+namespace {
+
+namespace fs = std::filesystem;
+constexpr std::size_t kDataAlignment = 64;
+
+std::string json_string(std::string_view text, std::string_view file, std::string_view what) {
+  if (!is_utf8(text)) fail(ErrorKind::kBadInput, "{}: {} {} is not UTF-8", file, what, in_quotes(text));
+  return nlohmann::json(text).dump();
+}
+
+void check_names(std::span<const NamedTensor> tensors, std::string_view file) {
+  std::unordered_set<std::string_view> names;
+  for (const auto& [name, tensor] : tensors) {
+    require(tensor != nullptr && tensor->defined(), "{}: tensor {} to write holds nothing", file, in_quotes(name));
+    if (name == kMetadataKey) fail(ErrorKind::kBadInput, "{}: a tensor cannot be named {}", file, kMetadataKey);
+    if (!names.insert(name).second) fail(ErrorKind::kBadInput, "{}: two tensors are named {}", file, in_quotes(name));
+  }
+}
+
+std::string header_of(std::span<const NamedTensor> tensors, const SafetensorsMetadata& metadata,
+                      std::string_view file) {
+  std::string header = "{";
+  const auto add = std::back_inserter(header);
+  const auto comma = [&] { return header.back() == '{' ? "" : ","; };
+  if (!metadata.empty()) {
+    fmt::format_to(add, "\"{}\":{{", kMetadataKey);
+    for (const auto& [key, value] : metadata) {
+      fmt::format_to(add, "{}{}:{}", comma(), json_string(key, file, "metadata key"),
+                     json_string(value, file, "metadata value"));
+    }
+    header += '}';
+  }
+  std::size_t begin = 0;
+  for (const auto& [name, tensor] : tensors) {
+    const std::size_t end = begin + tensor->bytes().size();
+    fmt::format_to(add, "{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", comma(),
+                   json_string(name, file, "tensor name"), dtype_info(tensor->dtype()).name,
+                   fmt::join(tensor->shape().dims(), ","), begin, end);
+    begin = end;
+  }
+  header += '}';
+  while ((kLengthBytes + header.size()) % kDataAlignment != 0) header += ' ';
+  if (header.size() > kMaxHeaderBytes) {
+    fail(ErrorKind::kUnsupported, "{}: the header of {} tensors takes {} bytes, the format allows {}", file,
+         tensors.size(), header.size(), kMaxHeaderBytes);
+  }
+  return header;
+}
+
+// A run of tensors that go into one shard.
+struct Run {
+  std::size_t first = 0, count = 0;
+};
+
+std::vector<Run> cut_into_shards(std::span<const NamedTensor> tensors, std::size_t max_bytes) {
+  std::vector<Run> runs;
+  std::size_t filled = 0;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const std::size_t bytes = tensors[i].tensor->bytes().size();
+    if (runs.empty() || filled > max_bytes || bytes > max_bytes - filled) {
+      runs.push_back({i, 0});
+      filled = 0;
+    }
+    ++runs.back().count;
+    filled += bytes;
+  }
+  return runs;
+}
+
+}  // namespace
+
+void write_safetensors(const fs::path& path, std::span<const NamedTensor> tensors,
+                       const SafetensorsMetadata& metadata) {
+  check_names(tensors, path.string());
+  const std::string header = header_of(tensors, metadata, path.string());
+  AtomicFile file(path);
+  const std::uint64_t length = header.size();
+  file.write(std::as_bytes(std::span(&length, 1)));
+  file.write(header);
+  for (const auto& [name, tensor] : tensors) file.write(tensor->bytes());
+  file.commit();
+}
+
+void write_safetensors_sharded(const fs::path& folder, std::span<const NamedTensor> tensors,
+                               const SafetensorsMetadata& metadata, std::size_t max_shard_bytes) {
+  check_names(tensors, folder.string());
+  const std::vector<Run> runs = cut_into_shards(tensors, max_shard_bytes);
+  if (runs.size() <= 1) {
+    write_safetensors(folder / kSingleFile, tensors, metadata);
+    return;
+  }
+  std::size_t total = 0;
+  nlohmann::json weight_map = nlohmann::json::object();
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const auto run = tensors.subspan(runs[i].first, runs[i].count);
+    const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, runs.size());
+    write_safetensors(folder / name, run, metadata);
+    for (const NamedTensor& named : run) {
+      weight_map[named.name] = name;
+      total += named.tensor->bytes().size();
+    }
+  }
+  const nlohmann::json index = {{"metadata", {{"total_size", total}}}, {"weight_map", std::move(weight_map)}};
+  write_file_atomically(folder / kIndexFile, index.dump(2) + "\n");
+}
+
+}  // namespace switchyard::formats
