@@ -1,0 +1,188 @@
+#include "sentencepiece_tokenizer.hpp"
+
+#include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
+
+#include <array>
+#include <bitset>
+#include <exception>
+#include <mutex>
+#include <unordered_map>
+
+#include "hugging_face.hpp"
+#include "sentencepiece_model.hpp"
+#include "switchyard/base/atomic_file.hpp"
+#include "switchyard/base/error.hpp"
+#include "switchyard/text/utf8.hpp"
+
+namespace switchyard::text {
+namespace {
+
+class SentencePieceTokenizer final : public Tokenizer {
+ public:
+  SentencePieceTokenizer(std::string serialized, const std::string& name, CompanionFiles companions)
+      : serialized_(std::move(serialized)),
+        companions_(std::move(companions)),
+        model_(parse_sentencepiece_model(serialized_, name)),
+        lossless_(model_.lossless()),
+        joins_(std::make_unique<Joins>()) {
+    silence_sentencepiece();
+    try {
+      const auto status = processor_.LoadFromSerializedProto(serialized_);
+      if (!status.ok()) fail(ErrorKind::kBadInput, "{}: is not a SentencePiece model: {}", name, status.message());
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      fail(ErrorKind::kBadInput, "{}: is not a SentencePiece model: {}", name, error.what());
+    }
+    require(processor_.GetPieceSize() == static_cast<int>(model_.pieces.size()), "two readings of {} disagree", name);
+    byte_ids_.fill(-1);
+    for (std::size_t id = 0; id < model_.pieces.size(); ++id) {
+      const SentencePiece& piece = model_.pieces[id];
+      using Type = SentencePiece::Type;
+      std::string bytes;
+      if (piece.type == Type::kByte) {
+        const int byte = byte_of_piece(piece.text);
+        byte_ids_[static_cast<std::size_t>(byte)] = static_cast<std::int32_t>(id);
+        bytes.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
+      } else if (piece.type == Type::kUnknown) {
+        bytes = model_.unk_surface;
+      } else if (piece.type != Type::kControl) {
+        bytes = model_.escape_whitespaces ? unescape_spaces(piece.text) : piece.text;
+        for (std::size_t i = 1; i < bytes.size(); ++i) joins_->set(join(bytes[i - 1], bytes[i]));
+        if (bytes == " ") space_in_bytes_ = false;
+      }
+      token_bytes_.push_back(std::move(bytes));
+    }
+  }
+
+  std::vector<std::int32_t> encode(std::string_view text) const override {
+    if (const auto invalid = find_invalid_utf8(text)) {
+      fail(ErrorKind::kBadInput, "the text is not valid UTF-8: invalid byte sequence at byte {}", *invalid);
+    }
+    std::vector<std::int32_t> ids;
+    if (!lossless_) {
+      encode_unit(text, ids);
+      return ids;
+    }
+    ids.reserve(text.size() / 3);
+    Cache cache;
+    while (true) {
+      const std::size_t escaped = text.find(kEscapedSpace);
+      encode_segment(text.substr(0, escaped), ids, cache);
+      if (escaped == std::string_view::npos) return ids;
+      // The library writes a space as U+2581 and so cannot tell a real one from a space: spell it in bytes.
+      for (const char c : kEscapedSpace) ids.push_back(byte_ids_[static_cast<unsigned char>(c)]);
+      text.remove_prefix(escaped + kEscapedSpace.size());
+    }
+  }
+
+  std::string decode(std::span<const std::int32_t> ids) const override {
+    if (lossless_) return Tokenizer::decode(ids);
+    for (const std::int32_t id : ids) check_id(id);
+    std::string text;
+    const auto status = processor_.Decode(std::vector<int>(ids.begin(), ids.end()), &text);
+    if (!status.ok()) fail(ErrorKind::kInternal, "SentencePiece cannot decode: {}", status.message());
+    return text;
+  }
+
+  std::string token_bytes(std::int32_t id) const override {
+    check_id(id);
+    return token_bytes_[static_cast<std::size_t>(id)];
+  }
+  Index vocab_size() const override { return static_cast<Index>(token_bytes_.size()); }
+  std::string kind() const override { return "sentencepiece"; }
+  std::optional<std::int32_t> bos_id() const override { return optional_id(model_.bos_id); }
+  std::optional<std::int32_t> eos_id() const override { return optional_id(model_.eos_id); }
+
+  void save(const std::filesystem::path& folder) const override {
+    write_file_atomically(folder / "tokenizer.model", serialized_);
+    for (const auto& [name, content] : companions_) write_file_atomically(folder / name, content);
+    if (companions_.empty() && lossless_) write_hugging_face_sentencepiece(folder, model_);
+  }
+
+ private:
+  struct Cache {
+    struct Entry {
+      std::size_t begin, count;
+    };
+    std::unordered_map<std::string_view, Entry> entries;  // keys point into the text
+    std::vector<std::int32_t> ids;
+  };
+  static constexpr std::size_t kLongestCached = 64, kMostCached = std::size_t{1} << 20;
+
+  using Joins = std::bitset<65536>;
+  static std::size_t join(char left, char right) {
+    return static_cast<std::size_t>(static_cast<unsigned char>(left)) * 256 + static_cast<unsigned char>(right);
+  }
+  static std::optional<std::int32_t> optional_id(std::int32_t id) {
+    return id < 0 ? std::nullopt : std::optional<std::int32_t>(id);
+  }
+
+  // Cuts the text where two bytes meet that no piece has side by side. No piece can reach across such a cut, so the
+  // parts can be encoded one by one; most are words that come again and again.
+  void encode_segment(std::string_view text, std::vector<std::int32_t>& ids, Cache& cache) const {
+    std::size_t begin = 0;
+    for (std::size_t end = 1; end <= text.size(); ++end) {
+      if (end < text.size()) {
+        const bool within_character = (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U;
+        if (within_character || joins_->test(join(text[end - 1], text[end]))) continue;
+      }
+      const std::string_view unit = text.substr(begin, end - begin);
+      begin = end;
+      if (space_in_bytes_ && unit == " ") {
+        // The library would spell the bytes of U+2581.
+        ids.push_back(byte_ids_[' ']);
+        continue;
+      }
+      const auto found = cache.entries.find(unit);
+      if (found != cache.entries.end()) {
+        const auto first = cache.ids.begin() + static_cast<std::ptrdiff_t>(found->second.begin);
+        ids.insert(ids.end(), first, first + static_cast<std::ptrdiff_t>(found->second.count));
+        continue;
+      }
+      const std::size_t before = ids.size();
+      encode_unit(unit, ids);
+      if (unit.size() > kLongestCached || cache.entries.size() >= kMostCached) continue;
+      cache.entries.emplace(unit, Cache::Entry{cache.ids.size(), ids.size() - before});
+      cache.ids.insert(cache.ids.end(), ids.begin() + static_cast<std::ptrdiff_t>(before), ids.end());
+    }
+  }
+
+  void encode_unit(std::string_view text, std::vector<std::int32_t>& ids) const {
+    std::vector<int> found;
+    const auto status = processor_.Encode(text, &found);
+    if (!status.ok()) fail(ErrorKind::kInternal, "SentencePiece cannot encode: {}", status.message());
+    ids.insert(ids.end(), found.begin(), found.end());
+  }
+
+  std::string serialized_;
+  CompanionFiles companions_;
+  SentencePieceModel model_;
+  bool lossless_;
+  bool space_in_bytes_ = true;    // no piece is a space; for a lossless model, then no piece holds one
+  std::unique_ptr<Joins> joins_;  // byte pairs that stand side by side within some piece
+  sentencepiece::SentencePieceProcessor processor_;
+  std::vector<std::string> token_bytes_;
+  std::array<std::int32_t, 256> byte_ids_;
+};
+
+}  // namespace
+
+void silence_sentencepiece() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    // The public headers have no function for the log level, only this argument. Training without input fails.
+    constexpr const char* kAboveFatal = "4";
+    sentencepiece::SentencePieceTrainer::Train(
+        std::unordered_map<std::string, std::string>{{"minloglevel", kAboveFatal}})
+        .IgnoreError();
+  });
+}
+
+std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string model, const std::string& name,
+                                                        CompanionFiles companions) {
+  return std::make_unique<SentencePieceTokenizer>(std::move(model), name, std::move(companions));
+}
+
+}  // namespace switchyard::text
