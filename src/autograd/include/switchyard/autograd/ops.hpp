@@ -1,6 +1,10 @@
 #pragma once
-// The differentiable ops. Each is a forward and a backward kernel; shapes are those of the kernels' headers. All
-// values are float32. A gradient is added to Parameter::grad where the parameter wants one and tape is not null.
+// The differentiable ops. Each is a forward and a backward kernel; shapes are those of the kernels' headers, broken
+// promises about them are kInternal. All values are float32. A gradient is added to Parameter::grad where the parameter
+// wants one and tape is not null. A step on the tape refers to its parameters: they must stay where they are.
+//
+// An op that takes a Value by value writes its result over it where it is the tensor's sole owner (nobody kept a
+// handle, no step on the tape needs the tensor): pass std::move(x) to allow it. The result's bits are the same.
 
 #include <cstdint>
 #include <optional>
@@ -20,15 +24,16 @@ Value embedding(Tape* tape, Parameter& table_VD, std::span<const std::int32_t> i
 // x_TD W_ND^T (+ bias_N): [T, N].
 Value linear(Tape* tape, const Value& x_TD, Parameter& weight_ND, Parameter* bias_N = nullptr);
 // Normalises groups of weight.numel() elements of each row: the whole row, or each head where weight is [head_dim].
-Value rms_norm(Tape* tape, const Value& x, Parameter& weight, float eps);
-// Rotates x in a copy, or in place where nothing else holds it and no tape is given.
-Value rope(Tape* tape, const Value& x_THC, Index head_dim, std::span<const std::int32_t> position_T,
+Value rms_norm(Tape* tape, Value x, Parameter& weight, float eps);
+// A rotation needs nothing of its input for its gradient, so that it may be in place with a tape as well.
+Value rope(Tape* tape, Value x_THC, Index head_dim, std::span<const std::int32_t> position_T,
            std::span<const float> frequencies, kernels::RopePairing pairing);
 // Training and prefill: queries == keys. Decoding calls the kernel on the cache directly.
 Value attention(Tape* tape, const kernels::AttentionShape& shape, const Value& q, const Value& k, const Value& v);
-Value add(Tape* tape, const Value& a, const Value& b);
+// May write over b.
+Value add(Tape* tape, const Value& a, Value b);
 // Identity where rate is 0.
-Value dropout(Tape* tape, const Value& x, float rate, const RandomStream& stream);
+Value dropout(Tape* tape, Value x, float rate, const RandomStream& stream);
 
 // One dense feed-forward network: the grouped op with a single group. gate is null where not gated.
 struct FfnParameters {
@@ -39,7 +44,7 @@ struct FfnParameters {
 Value ffn(Tape* tape, const Value& x_TD, kernels::Activation activation, const FfnParameters& parameters);
 
 // Parameters of one MoE layer; optional ones are null. Expert tensors are stacked, [E, F, D] and [E, D, F]. `store`
-// serves the experts (it reads the same tensors in training).
+// serves the routed experts; null: they are read from the stacked tensors. Training needs the tensors.
 struct MoeParameters {
   Parameter* router_ED = nullptr;
   Parameter* router_bias_E = nullptr;

@@ -22,7 +22,35 @@ struct Parameter {
   bool wants_grad() const { return trainable && role != ParameterRole::kBuffer; }
   // Makes grad, zeroed, where it is missing.
   Tensor& ensure_grad();
+  // Sets grad to zero where there is one.
   void zero_grad();
+};
+
+// A tensor that several handles share; it goes with the last of them.
+using SharedTensor = std::shared_ptr<Tensor>;
+
+// The gradient of a value, without the value: all that a backward step needs to hold of its op's output, so that the
+// output's own tensor can go while the step waits. A handle, cheap to copy. One thread at a time.
+class Gradient {
+ public:
+  Gradient() = default;  // nobody wants it: accumulate() does nothing
+  static Gradient make_wanted();
+
+  bool wanted() const { return slot_ != nullptr; }
+  bool arrived() const { return slot_ != nullptr && *slot_ != nullptr; }
+  const Tensor& tensor() const;  // undefined where nothing arrived
+  // Hands out what has arrived (null where nothing has) and forgets it. Somebody else may hold the same tensor: only
+  // write to it where use_count() is 1.
+  SharedTensor take() const;
+  // Takes the gradient over if it is the first, else adds it. One tensor may be handed to several gradients: it is
+  // copied before it is written to while anybody else still holds it.
+  void accumulate(SharedTensor gradient) const;
+  void accumulate(Tensor gradient) const;
+  // What has arrived, for a kernel that adds its result itself; null where nothing has or where it is shared.
+  Tensor* writable() const;
+
+ private:
+  std::shared_ptr<SharedTensor> slot_;
 };
 
 // A node of the graph: a tensor and, once backward has reached it, its gradient. A handle, cheap to copy; the tensor
@@ -31,26 +59,28 @@ class Value {
  public:
   Value() = default;
   explicit Value(Tensor tensor, bool needs_grad = false);
+  Value(SharedTensor tensor, bool needs_grad);
 
-  bool defined() const { return node_ != nullptr; }
-  const Tensor& tensor() const { return node_->tensor; }
-  Tensor& mutable_tensor() { return node_->tensor; }
-  ConstMatrix matrix() const { return std::as_const(node_->tensor).matrix(); }
-  float scalar() const { return node_->tensor.f32()[0]; }
+  bool defined() const { return tensor_ != nullptr; }
+  const Tensor& tensor() const { return *tensor_; }
+  Tensor& mutable_tensor() { return *tensor_; }
+  const SharedTensor& shared() const { return tensor_; }
+  ConstMatrix matrix() const { return std::as_const(*tensor_).matrix(); }
+  float scalar() const { return std::as_const(*tensor_).f32()[0]; }
+  // Whether this handle is the tensor's only one. An op that was given such a handle by std::move, and whose caller
+  // therefore cannot look at the value again, may write its result over the tensor.
+  bool sole_owner() const { return tensor_.use_count() == 1 && tensor_->writable(); }
 
   // Whether backward must reach this value. Without a tape it is always false.
-  bool needs_grad() const { return node_ && node_->needs_grad; }
-  const Tensor& grad() const { return node_->grad; }  // undefined where nothing arrived
-  // Takes the gradient over if it is the first, else adds it.
-  void accumulate_grad(Tensor grad) const;
-  void clear_grad() const { node_->grad = Tensor(); }
+  bool needs_grad() const { return gradient_.wanted(); }
+  const Gradient& gradient() const { return gradient_; }
+  const Tensor& grad() const { return gradient_.tensor(); }  // undefined where nothing arrived
+  void accumulate_grad(Tensor grad) const { gradient_.accumulate(std::move(grad)); }
+  void clear_grad() const { gradient_.take(); }
 
  private:
-  struct Node {
-    Tensor tensor, grad;
-    bool needs_grad = false;
-  };
-  std::shared_ptr<Node> node_;
+  SharedTensor tensor_;
+  Gradient gradient_;
 };
 
 }  // namespace switchyard::autograd

@@ -1,0 +1,46 @@
+#include "switchyard/kernels/cross_entropy.hpp"
+
+#include <algorithm>
+
+#include "result.hpp"
+#include "switchyard/autograd/ops.hpp"
+
+namespace switchyard::autograd {
+
+Value cross_entropy(Tape* tape, const Value& x_TD, Parameter& weight_VD, std::span<const std::int32_t> target_T,
+                    Index* count) {
+  const bool records = tape != nullptr && (x_TD.needs_grad() || weight_VD.wants_grad());
+  kernels::CrossEntropySaved saved;
+  std::vector<float> loss_T(target_T.size());
+  kernels::cross_entropy_forward(x_TD.matrix(), matrix_of(weight_VD), target_T, loss_T, records ? &saved : nullptr);
+  double sum = 0.0;
+  Index targets = 0;
+  for (std::size_t t = 0; t < target_T.size(); ++t) {
+    if (target_T[t] == kernels::kIgnoreTarget) continue;
+    sum += static_cast<double>(loss_T[t]);
+    ++targets;
+  }
+  if (count != nullptr) *count = targets;
+  Tensor mean = uninitialized({1});
+  mean.f32()[0] = targets == 0 ? 0.0F : static_cast<float>(sum / static_cast<double>(targets));
+  const bool has_gradient = records && targets > 0;
+  Value result(std::move(mean), has_gradient);
+  if (!has_gradient) return result;
+  tape->record([x_TD, &weight_VD, ids = std::vector<std::int32_t>(target_T.begin(), target_T.end()),
+                saved = std::move(saved), targets, y_grad = result.gradient()]() mutable {
+    const SharedTensor d_y = y_grad.take();
+    if (d_y == nullptr) return;
+    const float share = std::as_const(*d_y).f32()[0] / static_cast<float>(targets);
+    const std::vector<float> d_loss_T(ids.size(), share);  // the kernel passes ignored targets over
+    Tensor d_x = uninitialized(x_TD.tensor().shape());
+    Tensor scratch;  // the kernel always adds to a weight gradient
+    if (!weight_VD.wants_grad()) scratch = Tensor::zeros(DType::kF32, weight_VD.value.shape());
+    Tensor& d_w = weight_VD.wants_grad() ? weight_VD.ensure_grad() : scratch;
+    kernels::cross_entropy_backward(x_TD.matrix(), matrix_of(weight_VD), ids, d_loss_T, saved, d_x.matrix(),
+                                    d_w.matrix());
+    x_TD.accumulate_grad(std::move(d_x));
+  });
+  return result;
+}
+
+}  // namespace switchyard::autograd

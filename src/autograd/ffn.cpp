@@ -1,0 +1,142 @@
+// The feed-forward ops: one dense network, and the MoE layer.
+
+#include <array>
+#include <deque>
+#include <numeric>
+
+#include "result.hpp"
+#include "switchyard/autograd/ops.hpp"
+
+namespace switchyard::autograd {
+namespace {
+
+bool any_wants_grad(const FfnParameters& p) {
+  return wants_grad(p.gate_FD) || wants_grad(p.up_FD) || wants_grad(p.down_DF);
+}
+
+kernels::FfnWeights weights_of(const FfnParameters& p) {
+  return {matrix_of(p.gate_FD), matrix_of(p.up_FD), matrix_of(p.down_DF)};
+}
+
+// The kernels compute the gradients of all matrices of a network or of none. Where only some are frozen, theirs go to
+// memory that is thrown away.
+class FfnGradientTensors {
+ public:
+  Tensor& of(Parameter* parameter) {
+    if (parameter == nullptr) return none_;
+    if (parameter->wants_grad()) return parameter->ensure_grad();
+    return scratch_.emplace_back(Tensor::zeros(DType::kF32, parameter->value.shape()));
+  }
+  kernels::FfnGradients views_of(const FfnParameters& p) {
+    if (!any_wants_grad(p)) return {};
+    return {p.gate_FD == nullptr ? Matrix() : of(p.gate_FD).matrix(), of(p.up_FD).matrix(), of(p.down_DF).matrix()};
+  }
+
+ private:
+  Tensor none_;
+  std::deque<Tensor> scratch_;
+};
+
+// Every token in one group, with weight 1.
+struct OneGroup {
+  explicit OneGroup(Index tokens)
+      : offset{0, static_cast<std::int32_t>(tokens)},
+        token(static_cast<std::size_t>(tokens)),
+        weight(static_cast<std::size_t>(tokens), 1.0F) {
+    std::iota(token.begin(), token.end(), 0);
+  }
+  kernels::GroupedRows rows() const { return {offset, token, weight}; }
+  std::array<std::int32_t, 2> offset;
+  std::vector<std::int32_t> token;
+  std::vector<float> weight;
+};
+
+// Where the experts' weights come from when the caller has no store of its own: the stacked parameters.
+std::shared_ptr<moe::ExpertStore> store_of(const MoeParameters& p) {
+  if (p.store != nullptr) return {p.store, [](moe::ExpertStore*) {}};
+  static const Tensor kNone;
+  return std::make_shared<moe::ResidentExpertStore>(p.gate_EFD == nullptr ? kNone : p.gate_EFD->value, p.up_EFD->value,
+                                                    p.down_EDF->value);
+}
+
+moe::MoeWeights weights_of(const MoeParameters& p, moe::ExpertStore& store) {
+  moe::MoeWeights weights;
+  weights.router_ED = matrix_of(p.router_ED);
+  weights.router_bias_E = values_of(p.router_bias_E);
+  weights.selection_bias_E = values_of(p.selection_bias_E);
+  weights.experts = &store;
+  weights.shared = weights_of(p.shared);
+  weights.shared_gate_D = values_of(p.shared_gate_D);
+  return weights;
+}
+
+}  // namespace
+
+Value ffn(Tape* tape, const Value& x_TD, kernels::Activation activation, const FfnParameters& parameters) {
+  const ConstMatrix x = x_TD.matrix();
+  const kernels::FfnWeights weights = weights_of(parameters);
+  OneGroup group(x.rows);
+  Tensor y = uninitialized({x.rows, weights.down_DF.rows});
+  const bool records = tape != nullptr && (x_TD.needs_grad() || any_wants_grad(parameters));
+  kernels::GroupedFfnSaved saved;
+  kernels::grouped_ffn_forward(activation, x, group.rows(), {&weights, 1}, y.matrix(), records ? &saved : nullptr);
+  Value result(std::move(y), records);
+  if (!records) return result;
+  tape->record(
+      [x_TD, activation, parameters, group = std::move(group), saved = std::move(saved), y_grad = result.gradient()] {
+        const SharedTensor d_y = y_grad.take();
+        if (d_y == nullptr) return;
+        const kernels::FfnWeights w = weights_of(parameters);
+        FfnGradientTensors tensors;
+        const kernels::FfnGradients gradients = tensors.views_of(parameters);
+        Tensor d_x = uninitialized(x_TD.tensor().shape());
+        std::vector<float> d_weight(group.weight.size());
+        kernels::grouped_ffn_backward(activation, x_TD.matrix(), group.rows(), {&w, 1}, saved,
+                                      std::as_const(*d_y).matrix(), d_x.matrix(), d_weight,
+                                      {&gradients, any_wants_grad(parameters) ? std::size_t{1} : std::size_t{0}});
+        x_TD.accumulate_grad(std::move(d_x));
+      });
+  return result;
+}
+
+MoeResult moe_ffn(Tape* tape, const Value& x_TD, const moe::MoeConfig& config, const MoeParameters& parameters,
+                  const moe::MoeCall& call) {
+  const FfnParameters experts{parameters.gate_EFD, parameters.up_EFD, parameters.down_EDF};
+  const bool records = tape != nullptr && (x_TD.needs_grad() || wants_grad(parameters.router_ED) ||
+                                           wants_grad(parameters.router_bias_E) || any_wants_grad(experts) ||
+                                           any_wants_grad(parameters.shared) || wants_grad(parameters.shared_gate_D));
+  const std::shared_ptr<moe::ExpertStore> store = store_of(parameters);
+  Tensor y = uninitialized(x_TD.tensor().shape());
+  moe::MoeSaved saved;
+  const moe::RoutingLosses losses = moe::moe_forward(config, weights_of(parameters, *store), call, x_TD.matrix(),
+                                                     y.matrix(), records ? &saved : nullptr);
+  Tensor loss = uninitialized({1});
+  loss.f32()[0] = losses.total;
+  MoeResult result{Value(std::move(y), records), Value(std::move(loss), records)};
+  if (!records) return result;
+  tape->record([x_TD, config, parameters, experts, store, saved = std::move(saved), y_grad = result.y_TD.gradient(),
+                loss_grad = result.loss.gradient()]() mutable {
+    SharedTensor d_y = y_grad.take();
+    const SharedTensor d_loss = loss_grad.take();
+    if (d_y == nullptr && d_loss == nullptr) return;
+    if (d_y == nullptr) d_y = std::make_shared<Tensor>(Tensor::zeros(DType::kF32, x_TD.tensor().shape()));
+    FfnGradientTensors tensors;
+    std::vector<kernels::FfnGradients> of_experts;
+    if (any_wants_grad(experts))
+      of_experts =
+          moe::expert_gradients(tensors.of(experts.gate_FD), tensors.of(experts.up_FD), tensors.of(experts.down_DF));
+    moe::MoeGradients gradients;
+    gradients.router_ED = gradient_matrix_of(parameters.router_ED);
+    gradients.router_bias_E = gradient_of(parameters.router_bias_E);
+    gradients.experts = of_experts;
+    gradients.shared = tensors.views_of(parameters.shared);
+    gradients.shared_gate_D = gradient_of(parameters.shared_gate_D);
+    Tensor d_x = uninitialized(x_TD.tensor().shape());
+    moe::moe_backward(config, weights_of(parameters, *store), saved, x_TD.matrix(), std::as_const(*d_y).matrix(),
+                      d_loss == nullptr ? 0.0F : std::as_const(*d_loss).f32()[0], d_x.matrix(), gradients);
+    x_TD.accumulate_grad(std::move(d_x));
+  });
+  return result;
+}
+
+}  // namespace switchyard::autograd

@@ -1,0 +1,84 @@
+#include "parameter_table.hpp"
+
+namespace switchyard::model {
+namespace {
+
+using autograd::ParameterRole;
+
+class TableBuilder {
+ public:
+  explicit TableBuilder(const ModelConfig& config) : config_(config) {}
+
+  std::vector<ParameterRow> build() {
+    add("embedding", {config_.vocab, config_.width}, ParameterRole::kEmbedding);
+    for (layer_ = 0; layer_ < static_cast<Index>(config_.layers.size()); ++layer_) {
+      const LayerConfig& layer = config_.layers[static_cast<std::size_t>(layer_)];
+      prefix_ = fmt::format("layers.{}.", layer_);
+      attention(layer.attention);
+      add("ffn_norm", {config_.width}, ParameterRole::kNorm);
+      if (layer.dense) ffn("ffn.", layer.dense->activation, layer.dense->hidden);
+      if (layer.moe) moe(*layer.moe);
+    }
+    layer_ = -1;
+    prefix_.clear();
+    add("final_norm", {config_.width}, ParameterRole::kNorm);
+    if (!config_.tied_embeddings) add("output", {config_.vocab, config_.width}, ParameterRole::kOutput);
+    return std::move(rows_);
+  }
+
+ private:
+  void add(const std::string& name, const Shape& shape, ParameterRole role, bool writes_to_residual = false) {
+    rows_.push_back({prefix_ + name, shape, role, layer_, writes_to_residual});
+  }
+
+  void attention(const AttentionConfig& a) {
+    const Index width = config_.width, q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
+    add("attention_norm", {width}, ParameterRole::kNorm);
+    add("attention.q", {q, width}, ParameterRole::kMatrix);
+    add("attention.k", {kv, width}, ParameterRole::kMatrix);
+    add("attention.v", {kv, width}, ParameterRole::kMatrix);
+    if (a.qkv_bias) {
+      add("attention.q_bias", {q}, ParameterRole::kBias);
+      add("attention.k_bias", {kv}, ParameterRole::kBias);
+      add("attention.v_bias", {kv}, ParameterRole::kBias);
+    }
+    if (a.qk_norm) {
+      add("attention.q_norm", {a.head_dim}, ParameterRole::kNorm);
+      add("attention.k_norm", {a.head_dim}, ParameterRole::kNorm);
+    }
+    add("attention.o", {width, q}, ParameterRole::kMatrix, true);
+    if (a.output_bias) add("attention.o_bias", {width}, ParameterRole::kBias);
+  }
+
+  void ffn(const std::string& name, kernels::Activation activation, Index hidden) {
+    if (kernels::is_gated(activation)) add(name + "gate", {hidden, config_.width}, ParameterRole::kMatrix);
+    add(name + "up", {hidden, config_.width}, ParameterRole::kMatrix);
+    add(name + "down", {config_.width, hidden}, ParameterRole::kMatrix, true);
+  }
+
+  void moe(const moe::MoeConfig& m) {
+    const Index width = config_.width, experts = m.router.experts, hidden = m.expert.hidden;
+    add("moe.router", {experts, width}, ParameterRole::kRouter);
+    if (m.router.logits_bias) add("moe.router_bias", {experts}, ParameterRole::kBias);
+    if (m.router.selection_bias) add("moe.selection_bias", {experts}, ParameterRole::kBuffer);
+    if (kernels::is_gated(m.expert.activation))
+      add("moe.experts.gate", {experts, hidden, width}, ParameterRole::kExpert);
+    add("moe.experts.up", {experts, hidden, width}, ParameterRole::kExpert);
+    add("moe.experts.down", {experts, width, hidden}, ParameterRole::kExpert, true);
+    if (m.shared.hidden == 0) return;
+    // The shared expert sees every token, so it is a dense network in all but name.
+    ffn("moe.shared.", m.expert.activation, m.shared.hidden);
+    if (m.shared.gated) add("moe.shared_gate", {width}, ParameterRole::kMatrix);
+  }
+
+  const ModelConfig& config_;
+  Index layer_ = -1;
+  std::string prefix_;
+  std::vector<ParameterRow> rows_;
+};
+
+}  // namespace
+
+std::vector<ParameterRow> parameter_table(const ModelConfig& config) { return TableBuilder(config).build(); }
+
+}  // namespace switchyard::model

@@ -1,0 +1,24 @@
+#pragma once
+// The parameters that a ModelConfig has: the one place that knows their names, shapes and roles. The model is built
+// from it and predictions of its size are read off it.
+
+#include <string>
+#include <vector>
+
+#include "switchyard/autograd/value.hpp"
+#include "switchyard/model/config.hpp"
+
+namespace switchyard::model {
+
+struct ParameterRow {
+  std::string name;
+  Shape shape;
+  autograd::ParameterRole role = autograd::ParameterRole::kMatrix;
+  Index layer = -1;                 // -1 outside the layers
+  bool writes_to_residual = false;  // its product is added to the residual stream
+};
+
+// In the order of the forward pass. The config must be valid.
+std::vector<ParameterRow> parameter_table(const ModelConfig& config);
+
+}  // namespace switchyard::model

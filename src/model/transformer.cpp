@@ -1,0 +1,205 @@
+#include "switchyard/model/transformer.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "layer.hpp"
+#include "parameter_table.hpp"
+#include "switchyard/base/parallel.hpp"
+#include "switchyard/kernels/matmul.hpp"
+
+namespace switchyard::model {
+
+using autograd::Parameter;
+using autograd::ParameterRole;
+using autograd::Tape;
+using autograd::Value;
+
+namespace {
+
+constexpr Index kInitGrain = 4096;  // elements a task
+
+// Fills with normal numbers; one that is cut off is drawn again. `number` tells the parameters apart.
+void fill_normal(std::span<float> values, float std, float truncate, std::uint64_t seed, std::uint32_t number) {
+  const RandomStream stream(seed, RandomPurpose::kInit, number);
+  const auto count = static_cast<std::uint64_t>(values.size());
+  parallel_for(static_cast<Index>(count), kInitGrain, [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      auto at = static_cast<std::uint64_t>(i);
+      float x = stream.normal(at);
+      while (truncate > 0.0F && std::abs(x) > truncate) x = stream.normal(at += count);
+      values[static_cast<std::size_t>(i)] = x * std;
+    }
+  });
+}
+
+void check_init(const InitConfig& init) {
+  const auto check = [](const char* key, float value) {
+    if (!(value >= 0.0F) || !std::isfinite(value))
+      fail(ErrorKind::kBadInput, "init.{}: {}, expected a number of at least 0", key, value);
+  };
+  check("std", init.std);
+  check("truncate", init.truncate);
+  check("router_std", init.router_std);
+  check("embedding_std", init.embedding_std);
+  // Below this nearly every draw would be refused.
+  if (init.truncate > 0.0F && init.truncate < 0.1F)
+    fail(ErrorKind::kBadInput, "init.truncate: {} standard deviations, expected 0 (off) or at least 0.1",
+         init.truncate);
+}
+
+}  // namespace
+
+Transformer::Transformer(ModelConfig config) : config_(std::move(config)) {
+  config_.validate();
+  for (ParameterRow& row : parameter_table(config_)) {
+    Parameter& parameter = storage_.emplace_back();
+    parameter.name = std::move(row.name);
+    parameter.role = row.role;
+    parameter.trainable = row.role != ParameterRole::kBuffer;
+    parameter.value = Tensor::zeros(DType::kF32, row.shape);
+    parameters_.push_back(&parameter);
+  }
+  embedding_ = find("embedding");
+  final_norm_ = find("final_norm");
+  output_ = config_.tied_embeddings ? embedding_ : find("output");
+  for (std::size_t i = 0; i < config_.layers.size(); ++i) {
+    const auto named = [&](const char* name) { return find(fmt::format("layers.{}.{}", i, name)); };
+    auto layer = std::make_unique<Layer>();
+    layer->index = static_cast<Index>(i);
+    layer->config = config_.layers[i];
+    const AttentionConfig& a = layer->config.attention;
+    layer->rope_frequencies = kernels::rope_frequencies(a.head_dim, a.rope_theta);
+    layer->attention_norm = named("attention_norm");
+    layer->q = named("attention.q");
+    layer->k = named("attention.k");
+    layer->v = named("attention.v");
+    layer->o = named("attention.o");
+    layer->q_bias = named("attention.q_bias");
+    layer->k_bias = named("attention.k_bias");
+    layer->v_bias = named("attention.v_bias");
+    layer->o_bias = named("attention.o_bias");
+    layer->q_norm = named("attention.q_norm");
+    layer->k_norm = named("attention.k_norm");
+    layer->ffn_norm = named("ffn_norm");
+    layer->dense = {named("ffn.gate"), named("ffn.up"), named("ffn.down")};
+    layer->moe.router_ED = named("moe.router");
+    layer->moe.router_bias_E = named("moe.router_bias");
+    layer->moe.selection_bias_E = named("moe.selection_bias");
+    layer->moe.gate_EFD = named("moe.experts.gate");
+    layer->moe.up_EFD = named("moe.experts.up");
+    layer->moe.down_EDF = named("moe.experts.down");
+    layer->moe.shared = {named("moe.shared.gate"), named("moe.shared.up"), named("moe.shared.down")};
+    layer->moe.shared_gate_D = named("moe.shared_gate");
+    layers_.push_back(std::move(layer));
+  }
+}
+
+Transformer::Transformer(Transformer&&) noexcept = default;
+Transformer& Transformer::operator=(Transformer&&) noexcept = default;
+Transformer::~Transformer() = default;
+
+std::span<const Parameter* const> Transformer::parameters() const { return {parameters_.data(), parameters_.size()}; }
+
+Parameter* Transformer::find(std::string_view name) {
+  const auto at =
+      std::find_if(parameters_.begin(), parameters_.end(), [&](const Parameter* p) { return p->name == name; });
+  return at == parameters_.end() ? nullptr : *at;
+}
+
+void Transformer::initialize(const InitConfig& init, std::uint64_t seed) {
+  check_init(init);
+  const std::vector<ParameterRow> rows = parameter_table(config_);
+  const auto residual_factor = static_cast<float>(1.0 / std::sqrt(2.0 * static_cast<double>(config_.layers.size())));
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::span<float> values = parameters_[i]->value.f32();
+    float std = init.std;
+    switch (rows[i].role) {
+      case ParameterRole::kNorm:
+        std::fill(values.begin(), values.end(), 1.0F);
+        continue;
+      case ParameterRole::kBias:
+      case ParameterRole::kBuffer:
+        std::fill(values.begin(), values.end(), 0.0F);
+        continue;
+      case ParameterRole::kEmbedding:
+        if (init.embedding_std > 0.0F) std = init.embedding_std;
+        break;
+      case ParameterRole::kRouter:
+        if (init.router_std > 0.0F) std = init.router_std;
+        break;
+      case ParameterRole::kOutput:
+      case ParameterRole::kMatrix:
+      case ParameterRole::kExpert:
+        break;
+    }
+    if (init.scale_residual && rows[i].writes_to_residual) std *= residual_factor;
+    fill_normal(values, std, init.truncate, seed, static_cast<std::uint32_t>(i));
+  }
+}
+
+ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const ForwardCall& call) {
+  require(call.batch >= 1 && call.sequence >= 1 && static_cast<Index>(id_T.size()) == call.batch * call.sequence,
+          "{} ids for {} sequences of {}", id_T.size(), call.batch, call.sequence);
+  require(call.valid_T.empty() || call.valid_T.size() == id_T.size(), "{} marks of padding for {} ids",
+          call.valid_T.size(), id_T.size());
+  require(call.cache == nullptr || (call.batch == 1 && call.tape == nullptr), "a cache needs batch 1 and no tape");
+  const auto pass = std::make_shared<Pass>();
+  pass->batch = call.batch;
+  pass->sequence = call.sequence;
+  pass->training = call.training;
+  pass->dropout = call.training ? config_.dropout : 0.0F;
+  pass->norm_eps = config_.norm_eps;
+  pass->seed = call.seed;
+  pass->step = call.step;
+  pass->cache = call.cache;
+  pass->observer = call.observer;
+  pass->id_T.assign(id_T.begin(), id_T.end());
+  pass->valid_T.assign(call.valid_T.begin(), call.valid_T.end());
+  const Index past = call.cache == nullptr ? 0 : call.cache->length();
+  pass->position_T.reserve(id_T.size());
+  for (Index b = 0; b < call.batch; ++b)
+    for (Index s = 0; s < call.sequence; ++s) pass->position_T.push_back(static_cast<std::int32_t>(past + s));
+
+  Value h = autograd::embedding(call.tape, *embedding_, id_T);
+  if (call.cache != nullptr) call.cache->reserve(call.sequence);
+  h = autograd::dropout(call.tape, std::move(h), pass->dropout, dropout_stream(*pass, 0, DropoutSite::kEmbedding));
+  ForwardResult result;
+  for (const std::unique_ptr<Layer>& owned : layers_) {
+    const Layer* layer = owned.get();
+    std::vector<Value> outputs;
+    if (call.recompute && call.tape != nullptr) {
+      outputs = autograd::recompute(call.tape, h, [layer, pass](Tape* tape, const Value& x, bool recomputing) {
+        return layer->forward(tape, x, *pass, recomputing);
+      });
+    } else {
+      outputs = layer->forward(call.tape, h, *pass, false);
+    }
+    h = std::move(outputs[0]);
+    if (outputs.size() > 1) result.router_losses.push_back(std::move(outputs[1]));
+  }
+  result.hidden_TD = autograd::rms_norm(call.tape, std::move(h), *final_norm_, config_.norm_eps);
+  if (call.cache != nullptr) call.cache->advance(call.sequence);
+  return result;
+}
+
+Tensor Transformer::logits(ConstMatrix hidden_TD) const {
+  Tensor result = Tensor::uninitialized(DType::kF32, {hidden_TD.rows, config_.vocab});
+  kernels::matmul_nt(hidden_TD, std::as_const(*output_).value.matrix(), result.matrix());
+  return result;
+}
+
+Value Transformer::loss(Tape* tape, const Value& hidden_TD, std::span<const std::int32_t> target_T, Index* count) {
+  return autograd::cross_entropy(tape, hidden_TD, *output_, target_T, count);
+}
+
+void Transformer::set_expert_store(Index layer, std::unique_ptr<moe::ExpertStore> store) {
+  require(layer >= 0 && layer < static_cast<Index>(layers_.size()), "no layer {} of {}", layer, layers_.size());
+  Layer& target = *layers_[static_cast<std::size_t>(layer)];
+  require(target.config.moe.has_value(), "layer {} is not MoE: it has no expert store", layer);
+  require(store == nullptr || store->experts() == target.config.moe->router.experts,
+          "an expert store for another number of experts");
+  target.store = std::move(store);
+}
+
+}  // namespace switchyard::model
