@@ -47,7 +47,7 @@ class TokenData {
   const text::Tokenizer& tokenizer() const { return *tokenizer_; }
   const TokenSplit& train() const { return train_; }
   const TokenSplit& validation() const { return validation_; }
-  // What prepare() was given, as canonical text, to tell whether a folder still fits a recipe.
+  // What prepare() was given, as text: equal to data_source(config) as long as the config and the files are the same.
   const std::string& source() const { return source_; }
 
  private:
@@ -56,6 +56,9 @@ class TokenData {
   std::shared_ptr<const text::Tokenizer> tokenizer_;
   std::string source_;
 };
+
+// The settings and the files (path, domain, size) that prepare() would use now. Throws as prepare().
+std::string data_source(const DataConfig& config);
 
 // Input and target ids of one micro-batch, rows [batch, sequence]; target is the next token.
 struct Batch {

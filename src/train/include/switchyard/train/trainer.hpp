@@ -91,7 +91,4 @@ TrainResult train(const Recipe& recipe, const TrainOptions& options, TrainListen
 EvalMetrics evaluate(model::Transformer& transformer, const TokenSplit& split, Index sequence, Index batch,
                      Index max_windows, moe::RoutingObserver* observer);
 
-// Checkpoints of a run folder in ascending order of step; only whole ones.
-std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run);
-
 }  // namespace switchyard::train

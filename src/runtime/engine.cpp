@@ -1,0 +1,115 @@
+#include "switchyard/runtime/engine.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+#include "switchyard/base/error.hpp"
+#include "switchyard/model/checkpoint.hpp"
+#include "switchyard/model/model_folder.hpp"
+
+namespace switchyard::runtime {
+namespace {
+
+// Tokens a forward pass while a prompt is read: enough rows for full matrix products, few enough to bound memory.
+constexpr Index kPrefillChunk = 512;
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+std::shared_ptr<Engine> Engine::load(const std::filesystem::path& path) {
+  const auto folder = model::find_model_folder(path);
+  model::LoadedModel loaded = model::load_model(folder);
+  std::shared_ptr<Engine> engine(new Engine(std::move(loaded.transformer)));
+  engine->tokenizer_ = std::move(loaded.tokenizer);
+  engine->folder_ = folder;
+  engine->family_ = loaded.family;
+  if (engine->tokenizer_ && engine->tokenizer_->vocab_size() > engine->config().vocab) {
+    fail(ErrorKind::kBadInput, "{}: the tokenizer has {} ids, but the model's vocab_size is {}", folder.string(),
+         engine->tokenizer_->vocab_size(), engine->config().vocab);
+  }
+  return engine;
+}
+
+const text::Tokenizer& Engine::tokenizer() const {
+  if (tokenizer_ == nullptr) {
+    fail(ErrorKind::kNotFound, "{}: no tokenizer (tokenizer.model or switchyard_tokenizer.json)", folder_.string());
+  }
+  return *tokenizer_;
+}
+
+void Engine::check_ids(std::span<const std::int32_t> ids) const {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= config().vocab) {
+      fail(ErrorKind::kBadInput, "token {} has id {}, expected 0 to {}", i, ids[i], config().vocab - 1);
+    }
+  }
+}
+
+Session::Session(std::shared_ptr<Engine> engine, Index capacity)
+    : engine_(std::move(engine)),
+      cache_(engine_->config(), capacity == 0 ? engine_->config().max_positions : capacity) {}
+
+std::span<const float> Session::append(std::span<const std::int32_t> ids) {
+  require(!ids.empty(), "no tokens to append");
+  engine_->check_ids(ids);
+  tokens_.insert(tokens_.end(), ids.begin(), ids.end());
+  const auto count = static_cast<Index>(ids.size());
+  if (cache_.length() + count <= cache_.capacity()) {
+    run(ids);
+  } else {
+    // Keys are rotated to their positions, so what is kept must be computed anew from position 0.
+    const Index kept = std::max<Index>(1, std::min(static_cast<Index>(tokens_.size()), cache_.capacity() / 2));
+    cache_.truncate(0);
+    run(std::span(tokens_).last(static_cast<std::size_t>(kept)));
+  }
+  return std::as_const(logits_).f32();
+}
+
+void Session::run(std::span<const std::int32_t> ids) {
+  const auto count = static_cast<Index>(ids.size());
+  cache_.reserve(count);
+  for (Index begin = 0; begin < count; begin += kPrefillChunk) {
+    model::ForwardCall call;
+    call.sequence = std::min(kPrefillChunk, count - begin);
+    call.cache = &cache_;
+    call.observer = observer_;
+    const auto result = engine_->transformer().forward(
+        ids.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(call.sequence)), call);
+    if (begin + call.sequence == count) {
+      logits_ = engine_->transformer().logits(result.hidden_TD.matrix().slice_rows(call.sequence - 1, 1));
+    }
+  }
+}
+
+Generation generate(Engine& engine, Session& session, std::span<const std::int32_t> prompt, Index max_tokens,
+                    Sampler& sampler, const std::function<bool(std::int32_t)>& on_token) {
+  std::vector<std::int32_t> start(prompt.begin(), prompt.end());
+  const text::Tokenizer* tokenizer = engine.has_tokenizer() ? &engine.tokenizer() : nullptr;
+  if (start.empty() && session.tokens().empty()) {
+    start.push_back(tokenizer != nullptr && tokenizer->bos_id() ? *tokenizer->bos_id() : 0);
+  }
+  require(!start.empty() || max_tokens == 0, "nothing to continue from");
+  Generation result;
+  result.prompt_tokens = static_cast<Index>(start.size());
+  auto clock = std::chrono::steady_clock::now();
+  std::span<const float> logits = session.append(start);
+  result.prefill_seconds = seconds_since(clock);
+  clock = std::chrono::steady_clock::now();
+  while (static_cast<Index>(result.ids.size()) < max_tokens) {
+    const std::int32_t id = sampler.sample(logits, session.tokens());
+    if (tokenizer != nullptr && tokenizer->eos_id() == id) {
+      result.ended = true;
+      break;
+    }
+    result.ids.push_back(id);
+    if (on_token && !on_token(id)) break;
+    if (static_cast<Index>(result.ids.size()) < max_tokens) logits = session.append(std::span(&id, 1));
+  }
+  result.decode_seconds = seconds_since(clock);
+  return result;
+}
+
+}  // namespace switchyard::runtime

@@ -1,0 +1,78 @@
+#pragma once
+// A loaded model and the timelines that run on it.
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "switchyard/model/transformer.hpp"
+#include "switchyard/runtime/sampler.hpp"
+#include "switchyard/text/tokenizer.hpp"
+
+namespace switchyard::runtime {
+
+// Everything that many sessions share: weights, config, tokenizer.
+class Engine {
+ public:
+  // A model folder, or a training run's folder (its last checkpoint). Throws as model::load_model.
+  static std::shared_ptr<Engine> load(const std::filesystem::path& path);
+
+  model::Transformer& transformer() { return transformer_; }
+  const model::ModelConfig& config() const { return transformer_.config(); }
+  // Throws kNotFound where the folder has no tokenizer.
+  const text::Tokenizer& tokenizer() const;
+  bool has_tokenizer() const { return tokenizer_ != nullptr; }
+  const std::filesystem::path& folder() const { return folder_; }
+  const std::string& family() const { return family_; }
+
+  // kBadInput naming the id, its position and the vocabulary's size.
+  void check_ids(std::span<const std::int32_t> ids) const;
+
+ private:
+  explicit Engine(model::Transformer transformer) : transformer_(std::move(transformer)) {}
+  model::Transformer transformer_;
+  std::unique_ptr<text::Tokenizer> tokenizer_;
+  std::filesystem::path folder_;
+  std::string family_;
+};
+
+// One sequence with its KV cache. Use from one thread at a time; sessions of one engine may run side by side.
+class Session {
+ public:
+  // capacity: tokens the cache may hold; 0 = the model's max_positions.
+  explicit Session(std::shared_ptr<Engine> engine, Index capacity = 0);
+
+  // Runs the tokens and returns the logits of the last one, [V], valid until the next call. Where the cache is full,
+  // the older half of the sequence is forgotten and the rest is computed again, so that generation can go on.
+  // Throws kBadInput for ids out of range.
+  std::span<const float> append(std::span<const std::int32_t> ids);
+
+  const std::vector<std::int32_t>& tokens() const { return tokens_; }  // all that was ever appended
+  Index cached() const { return cache_.length(); }
+  void set_observer(moe::RoutingObserver* observer) { observer_ = observer; }
+
+ private:
+  void run(std::span<const std::int32_t> ids);
+  std::shared_ptr<Engine> engine_;
+  model::KvCache cache_;
+  std::vector<std::int32_t> tokens_;
+  Tensor logits_;
+  moe::RoutingObserver* observer_ = nullptr;
+};
+
+struct Generation {
+  std::vector<std::int32_t> ids;  // the new tokens; the end token is not among them
+  Index prompt_tokens = 0;
+  double prefill_seconds = 0.0, decode_seconds = 0.0;
+  bool ended = false;  // the model ended the text
+};
+
+// Continues a session by at most max_tokens. An empty prompt starts from the tokenizer's begin token, or from its
+// first id where it has none. on_token may stop the generation by returning false.
+Generation generate(Engine& engine, Session& session, std::span<const std::int32_t> prompt, Index max_tokens,
+                    Sampler& sampler, const std::function<bool(std::int32_t id)>& on_token = {});
+
+}  // namespace switchyard::runtime

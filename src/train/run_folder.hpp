@@ -1,0 +1,49 @@
+#pragma once
+// The files of a run: recipe, checkpoints, metrics.
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "switchyard/train/optimizer.hpp"
+#include "switchyard/train/trainer.hpp"
+
+namespace switchyard::train {
+
+class RunFolder {
+ public:
+  // Makes the folder, or checks that the run in it may be continued with this recipe. Throws as train().
+  RunFolder(const std::filesystem::path& path, const Recipe& recipe, bool resume);
+
+  std::filesystem::path tokens() const { return path_ / "tokens"; }
+  // The last whole checkpoint; empty where there is none.
+  std::filesystem::path last_checkpoint() const;
+
+  // Saves step-NNNNNNNN, whole or not at all, and removes all but the newest `keep`.
+  std::filesystem::path save(Index step, const model::Transformer& transformer, AdamW& optimizer,
+                             const text::Tokenizer& tokenizer) const;
+  // Fills parameters and moments from a checkpoint; returns its step. Throws kBadInput where it does not fit.
+  Index load(const std::filesystem::path& checkpoint, model::Transformer& transformer, AdamW& optimizer) const;
+
+ private:
+  std::filesystem::path path_;
+  Index keep_;
+  std::string recipe_;
+};
+
+// metrics.jsonl. Lines are flushed as they are written, so that a killed run loses none but the last.
+class MetricsLog {
+ public:
+  // Opens for appending after dropping every line that is not whole or belongs to a later step than `step`.
+  MetricsLog(const std::filesystem::path& run, Index step);
+  void write(const StepMetrics& metrics, bool with_load);
+  void write(const EvalMetrics& metrics);
+  void warning(Index step, std::string_view text);
+
+ private:
+  void append(const std::string& line);
+  std::filesystem::path path_;
+  std::ofstream file_;
+};
+
+}  // namespace switchyard::train
