@@ -74,6 +74,27 @@ HWY_INLINE float sum_lanes(D d, hn::Vec<D> v) {
   return hn::GetLane(hn::SumOfLanes(d, v));
 }
 
+// Sums what step(d, i, sum) adds to its lanes for [0, count): four chains of vectors, so that they do not wait on one
+// another, then single elements. step needs HWY_ATTR.
+template <class F>
+HWY_INLINE float sum_of(Index count, F&& step) {
+  const FloatTag d;
+  const Index n = lanes(d);
+  auto s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
+  Index i = 0;
+  for (; i + 4 * n <= count; i += 4 * n) {
+    s0 = step(d, i, s0);
+    s1 = step(d, i + n, s1);
+    s2 = step(d, i + 2 * n, s2);
+    s3 = step(d, i + 3 * n, s3);
+  }
+  for (; i + n <= count; i += n) s0 = step(d, i, s0);
+  const OneFloatTag one;
+  auto rest = hn::Zero(one);
+  for (; i < count; ++i) rest = step(one, i, rest);
+  return sum_lanes(d, hn::Add(hn::Add(s0, s1), hn::Add(s2, s3))) + hn::GetLane(rest);
+}
+
 }  // namespace switchyard::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

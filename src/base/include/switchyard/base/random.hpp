@@ -27,6 +27,9 @@ class RandomStream {
   // `a` and `b` tell streams of one purpose apart, usually step and layer (or a tensor's number).
   RandomStream(std::uint64_t seed, RandomPurpose purpose, std::uint32_t a = 0, std::uint32_t b = 0);
 
+  // The four random words that belong to an index. The calls below use words of the same block, so a stream is read
+  // either by block or by value.
+  std::array<std::uint32_t, 4> block(std::uint64_t index) const;
   std::uint32_t bits(std::uint64_t index) const;
   float uniform(std::uint64_t index) const;  // [0, 1), 24 bits
   float normal(std::uint64_t index) const;   // standard normal, Box-Muller on two words of one block
@@ -34,7 +37,6 @@ class RandomStream {
   std::uint64_t below(std::uint64_t index, std::uint64_t n) const;
 
  private:
-  std::array<std::uint32_t, 4> block(std::uint64_t index) const;
   std::array<std::uint32_t, 2> key_;
   std::uint32_t a_, b_;
 };

@@ -23,8 +23,9 @@ void add_scaled(float a, std::span<const float> x, std::span<float> y);
 void add_bias(Matrix x_TN, std::span<const float> bias_N);
 void add_bias_backward(ConstMatrix d_y_TN, std::span<float> d_bias_N);
 
-// Inverted dropout: y[i] = keep ? x[i] / (1 - rate) : 0, keep decided by stream.uniform(i) >= rate. The same call on
-// the gradient is its backward. y may be x.
+// Inverted dropout: y[i] = keep ? x[i] / (1 - rate) : 0, 0 <= rate < 1. Element i is kept where word i % 4 of
+// stream.block(i / 4), as a number of [0, 1) with 24 bits, is >= rate. The same call on the gradient is its backward.
+// y may be x.
 void dropout(const RandomStream& stream, float rate, std::span<const float> x, std::span<float> y);
 
 // Rows to probabilities (max-shifted), and dL/dx from dL/dp. Outputs may be inputs' memory.
