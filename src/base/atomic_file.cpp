@@ -111,27 +111,33 @@ AtomicDirectory::~AtomicDirectory() {
 }
 
 void AtomicDirectory::commit() {
-  for (const auto& entry : fs::recursive_directory_iterator(temporary_)) {
-    sync_path(entry.path(), entry.is_directory() ? O_RDONLY | O_DIRECTORY : O_RDONLY);
+  std::error_code error;
+  fs::recursive_directory_iterator entry(temporary_, error);
+  for (; !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
+    sync_path(entry->path(), entry->is_directory(error) ? O_RDONLY | O_DIRECTORY : O_RDONLY);
   }
+  if (error) fail(ErrorKind::kResource, "{}: cannot read: {}", temporary_.string(), error.message());
   sync_path(temporary_, O_RDONLY | O_DIRECTORY);
   const fs::path aside = with_suffix(target_, ".old");
-  const bool replaces = fs::exists(target_);
+  const bool replaces = fs::exists(target_, error);
   if (replaces) rename_path(target_, aside);
-  rename_path(temporary_, target_);
+  if (::rename(temporary_.c_str(), target_.c_str()) != 0) {
+    const int saved = errno;
+    if (replaces) ::rename(aside.c_str(), target_.c_str());  // where this fails too, recover() is left to do it
+    errno = saved;
+    fail_system(target_, "rename into place");
+  }
   committed_ = true;
   sync_path(parent_of(target_), O_RDONLY | O_DIRECTORY);
-  if (replaces) {
-    std::error_code ignored;  // the new folder is in place; a leftover is removed by the next recover()
-    fs::remove_all(aside, ignored);
-  }
+  if (replaces)
+    fs::remove_all(aside, error);  // the new folder is in place; a leftover is removed by the next recover()
 }
 
 void AtomicDirectory::recover(const fs::path& target_with_slash) {
   const fs::path target = without_slash(target_with_slash);
   const fs::path aside = with_suffix(target, ".old");
-  if (!fs::exists(target) && fs::exists(aside)) rename_path(aside, target);
   std::error_code ignored;
+  if (!fs::exists(target, ignored) && fs::exists(aside, ignored)) rename_path(aside, target);
   fs::remove_all(aside, ignored);
   fs::remove_all(with_suffix(target, ".tmp"), ignored);
 }

@@ -13,10 +13,11 @@
 namespace switchyard {
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK, opening a named pipe would wait for a writer; for regular files it means nothing.
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) {
-    fail(errno == ENOENT ? ErrorKind::kNotFound : ErrorKind::kResource, "{}: cannot open: {}", path.string(),
-         std::strerror(errno));
+    fail(errno == ENOENT || errno == ENOTDIR ? ErrorKind::kNotFound : ErrorKind::kResource, "{}: cannot open: {}",
+         path.string(), std::strerror(errno));
   }
   struct Closer {
     int descriptor;

@@ -6,6 +6,9 @@
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
 
+#include <algorithm>
+#include <mutex>
+
 #include "switchyard/base/error.hpp"
 
 #ifdef SWITCHYARD_TSAN
@@ -37,19 +40,36 @@ class TaskOrder {
 
 }  // namespace
 
+namespace {
+
+// TBB caps its workers at the number of cores; asking for more threads than cores must still give them, or a test of
+// "the same bits at any thread count" would compare one thread with itself. The cap is one for the process and the
+// least of all that are set, so there is only ever one, as large as the largest arena so far.
+void raise_worker_limit(int threads) {
+  static std::mutex mutex;
+  static int limit = tbb::info::default_concurrency();
+  static std::unique_ptr<tbb::global_control> control;
+  const std::lock_guard lock(mutex);
+  if (threads <= limit) return;
+  control.reset();
+  control = std::make_unique<tbb::global_control>(tbb::global_control::max_allowed_parallelism,
+                                                  static_cast<std::size_t>(threads));
+  limit = threads;
+}
+
+}  // namespace
+
 struct ThreadArena::State {
-  // TBB caps its workers at the number of cores; asking for more threads than cores must still give them, or a test
-  // of "the same bits at any thread count" would compare one thread with itself.
-  explicit State(int threads)
-      : limit(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads)), arena(threads) {}
-  tbb::global_control limit;
+  explicit State(int threads) : arena(threads) {}
   tbb::task_arena arena;
 };
 
 ThreadArena::ThreadArena(int threads) {
   if (threads < 0 || threads > 4096)
     fail(ErrorKind::kUsage, "threads must be 0 (all cores) to 4096, found {}", threads);
-  state_ = std::make_unique<State>(threads == 0 ? tbb::info::default_concurrency() : threads);
+  if (threads == 0) threads = tbb::info::default_concurrency();
+  raise_worker_limit(threads);
+  state_ = std::make_unique<State>(threads);
 }
 
 ThreadArena::~ThreadArena() = default;
@@ -70,20 +90,19 @@ int current_threads() { return tbb::this_task_arena::max_concurrency(); }
 
 void parallel_for(Index count, Index grain, const std::function<void(Index, Index)>& body) {
   if (count <= 0) return;
-  if (count <= grain || current_threads() == 1) {
+  require(grain >= 1, "a grain of {}", grain);
+  // TBB halves a range down to half the grain; cut in whole grains instead. The last takes the rest.
+  const Index grains = std::max<Index>(1, count / grain);
+  if (grains == 1 || current_threads() == 1) {
     body(0, count);
     return;
   }
-  TaskOrder order;
   tbb::parallel_for(
-      tbb::blocked_range<Index>(0, count, static_cast<std::size_t>(grain)),
+      tbb::blocked_range<Index>(0, grains),
       [&](const tbb::blocked_range<Index>& range) {
-        order.task_begins();
-        body(range.begin(), range.end());
-        order.task_ends();
+        body(range.begin() * grain, range.end() == grains ? count : range.end() * grain);
       },
       tbb::auto_partitioner{});
-  order.all_ended();
 }
 
 }  // namespace switchyard

@@ -57,6 +57,7 @@ void ProgressLine::clear() {
 }
 
 std::string format_duration(double seconds) {
+  if (!std::isfinite(seconds)) return "?";
   const auto total = static_cast<std::int64_t>(std::llround(std::max(0.0, seconds)));
   if (total < 60) return fmt::format("{} s", total);
   if (total < 3600) return fmt::format("{} min {:02} s", total / 60, total % 60);
@@ -68,7 +69,7 @@ std::string format_bytes(std::uint64_t bytes) {
   if (bytes < 1024) return fmt::format("{} B", bytes);
   double value = static_cast<double>(bytes) / 1024.0;
   std::size_t unit = 0;
-  while (value >= 1024.0 && unit + 1 < kUnits.size()) {
+  while (value >= 1023.95 && unit + 1 < kUnits.size()) {
     value /= 1024.0;
     ++unit;
   }
@@ -77,10 +78,11 @@ std::string format_bytes(std::uint64_t bytes) {
 
 std::string format_count(double count) {
   constexpr std::array kUnits = {"k", "M", "B", "T"};
-  if (count < 1000.0) return fmt::format("{:.0f}", count);
+  // The limits are where rounding would print a thousand.
+  if (count < 999.5) return fmt::format("{:.0f}", count);
   std::size_t unit = 0;
   count /= 1000.0;
-  while (count >= 1000.0 && unit + 1 < kUnits.size()) {
+  while (count >= 999.95 && unit + 1 < kUnits.size()) {
     count /= 1000.0;
     ++unit;
   }

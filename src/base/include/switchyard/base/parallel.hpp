@@ -31,9 +31,10 @@ class ThreadArena {
 // The number of threads of the arena the caller is in.
 int current_threads();
 
-// Calls body(begin, end) on disjoint ranges that cover [0, count), each of at least `grain` items except the last.
+// Calls body(begin, end) on disjoint ranges that cover [0, count), each of at least `grain` >= 1 items (of all, where
+// count is less). An exception of a body passes through; ranges not yet begun are then left out.
 // Which thread gets which range is not defined and the cut depends on the number of threads: a body must compute
-// each item in a way that does not depend on the range it came in. Runs inline where count <= grain.
+// each item in a way that does not depend on the range it came in. Runs inline where count < 2 * grain.
 void parallel_for(Index count, Index grain, const std::function<void(Index begin, Index end)>& body);
 
 }  // namespace switchyard

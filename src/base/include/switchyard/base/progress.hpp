@@ -30,11 +30,11 @@ class ProgressLine {
   bool drawn_ = false;
 };
 
-// "4 s", "2 min 05 s", "1 h 02 min".
+// "4 s", "2 min 05 s", "1 h 02 min"; "?" where not finite.
 std::string format_duration(double seconds);
 // "512 B", "3.4 MiB".
 std::string format_bytes(std::uint64_t bytes);
-// "950", "12.3 k", "4.56 M", "1.2 B".
+// "950", "12.3 k", "4.56 M", "1.20 B".
 std::string format_count(double count);
 // The width of the terminal on standard error, 80 where there is none.
 int terminal_width();
