@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # An include against the arrows does not build: for every pair of folders a file that includes a header of the second
-# is compiled with the include roots of the first.
+# is preprocessed with the include roots of the first.
 # usage: includes.sh SOURCE_DIR INCLUDE_LISTS_DIR COMPILER
 set -euo pipefail
 # shellcheck source=tests/house/common.sh
@@ -38,7 +38,7 @@ compiles() {
   local -a roots
   mapfile -t roots <"$lists/$1"
   message=$(printf '#include "%s"\n' "$2" |
-    "$compiler" -std=c++20 -fsyntax-only "${roots[@]}" -x c++ - 2>&1)
+    "$compiler" -std=c++20 -E -o /dev/null "${roots[@]}" -x c++ - 2>&1)
 }
 
 for from in "${folders[@]}"; do
