@@ -1,0 +1,95 @@
+// Writes the inputs that fuzzing starts from: make_seeds FOLDER makes FOLDER/TARGET/ for every target.
+
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "switchyard/base/atomic_file.hpp"
+#include "switchyard/base/error.hpp"
+#include "switchyard/formats/npy.hpp"
+#include "switchyard/formats/safetensors.hpp"
+#include "switchyard/text/tokenizer.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using namespace switchyard;
+
+void put(const fs::path& root, std::string_view target, std::string_view name, std::string_view content) {
+  fs::create_directories(root / target);
+  write_file_atomically(root / target / name, content);
+}
+
+void make_safetensors(const fs::path& root) {
+  const Tensor weight = Tensor::zeros(DType::kF32, {2, 3}), scalar = Tensor::zeros(DType::kI64, {}),
+               empty = Tensor::zeros(DType::kBF16, {0, 4}), bytes = Tensor::zeros(DType::kU8, {5});
+  const std::vector<formats::NamedTensor> tensors = {
+      {"weight", &weight}, {"scalar", &scalar}, {"empty", &empty}, {"bytes", &bytes}};
+  fs::create_directories(root / "safetensors");
+  const fs::path path = root / "safetensors" / "four";
+  formats::write_safetensors(path, tensors, {{"format", "pt"}});
+  const std::string file = read_file(path);
+  put(root, "safetensors", "none", std::string_view("\x02\0\0\0\0\0\0\0{}", 10));
+  const std::size_t data_bytes = 24 + 8 + 5;
+  const std::string header = file.substr(8, file.size() - 8 - data_bytes);
+  put(root, "safetensors_header", "four", header + '\0' + file.substr(file.size() - data_bytes));
+  put(root, "safetensors_header", "none", "{}");
+}
+
+void make_json(const fs::path& root) {
+  put(root, "safetensors_index", "two",
+      R"({"metadata": {"total_size": 8}, "weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}})");
+  put(root, "json_config", "flat",
+      R"({"model_type": "mixtral", "num_experts": 8, "rms_norm_eps": 1e-05, "tie_word_embeddings": false,
+          "sliding_window": null, "eos_token_id": [1, 2], "architectures": ["A"]})");
+  put(root, "json_config", "nested",
+      R"({"rope_scaling": {"type": "yarn", "factor": 40.0, "x": {"y": [[1], [2.5]]}}, "name": "\u00e4\ud834\udd1e"})");
+}
+
+void make_npy(const fs::path& root) {
+  fs::create_directories(root / "npy");
+  formats::write_npy(root / "npy" / "f32", Tensor::zeros(DType::kF32, {2, 3}));
+  formats::write_npy(root / "npy" / "f64", Tensor::zeros(DType::kF64, {}));
+  formats::write_npy(root / "npy" / "i32", Tensor::zeros(DType::kI32, {1}));
+  formats::write_npy(root / "npy" / "i64", Tensor::zeros(DType::kI64, {0, 2, 1}));
+}
+
+void make_tokenizers(const fs::path& root) {
+  const auto save = [&](const text::Tokenizer& tokenizer, std::string_view file, std::string_view target) {
+    const fs::path folder = root / "scratch";
+    fs::create_directories(folder);
+    tokenizer.save(folder);
+    put(root, target, tokenizer.kind(), read_file(folder / file));
+    fs::remove_all(folder);
+  };
+  save(*text::make_byte_tokenizer(), "switchyard_tokenizer.json", "switchyard_tokenizer");
+  save(*text::make_char_tokenizer("to be, or not to be \xC3\xA4"), "switchyard_tokenizer.json", "switchyard_tokenizer");
+  const std::string sentence = "the quick brown fox jumps over the lazy dog, and the dog sleeps on\n";
+  const std::vector<std::string_view> texts = {sentence};
+  const std::vector<std::string> names = {"seed"};
+  text::SentencePieceTraining training;
+  training.vocab_size = 300;
+  save(*text::train_sentencepiece(texts, names, training), "tokenizer.model", "sentencepiece");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: make_seeds FOLDER\n");
+    return 2;
+  }
+  try {
+    const fs::path root = argv[1];
+    make_safetensors(root);
+    make_json(root);
+    make_npy(root);
+    make_tokenizers(root);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "make_seeds: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
