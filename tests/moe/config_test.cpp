@@ -1,0 +1,77 @@
+#include "switchyard/moe/config.hpp"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+
+#include "support.hpp"
+
+namespace switchyard::moe {
+namespace {
+
+MoeConfig good() {
+  MoeConfig config;
+  config.expert.hidden = 16;
+  return config;
+}
+
+std::string message(const std::function<void(MoeConfig&)>& spoil) {
+  MoeConfig config = good();
+  spoil(config);
+  return error_of(ErrorKind::kBadInput, [&] { config.validate("model.layers[3]"); });
+}
+
+TEST(MoeConfig, GoodOnesPass) {
+  EXPECT_NO_THROW(good().validate("here"));
+  EXPECT_EQ(message([](MoeConfig& c) { c.router.top_k = 8; }), "");
+  EXPECT_EQ(message([](MoeConfig& c) {
+              c.router.selection_bias = true;
+              c.router.score = "sigmoid";
+              c.router.normalise = "sum";
+              c.balance.bias_update_rate = 0.001F;
+              c.shared.hidden = 4;
+              c.shared.gated = true;
+              c.capacity.factor = 1.25F;
+              c.capacity.drop = "position";
+            }),
+            "");
+}
+
+TEST(MoeConfig, NamesTheKeyTheFoundAndTheExpected) {
+  EXPECT_EQ(message([](MoeConfig& c) { c.router.top_k = 9; }),
+            "model.layers[3].router.top_k: 9, expected 1 to experts (8)");
+  EXPECT_EQ(message([](MoeConfig& c) { c.router.top_k = 0; }),
+            "model.layers[3].router.top_k: 0, expected 1 to experts (8)");
+  EXPECT_EQ(message([](MoeConfig& c) { c.router.experts = 0; }),
+            "model.layers[3].router.experts: 0, expected 1 to 65536");
+  EXPECT_EQ(message([](MoeConfig& c) { c.router.score = "softmix"; }),
+            "model.layers[3].router.score: 'softmix', expected one of softmax, sigmoid");
+  EXPECT_EQ(message([](MoeConfig& c) { c.router.select = "best"; }),
+            "model.layers[3].router.select: 'best', expected one of top-k");
+  EXPECT_EQ(message([](MoeConfig& c) { c.router.normalise = ""; }),
+            "model.layers[3].router.normalise: '', expected one of none, sum");
+  EXPECT_EQ(message([](MoeConfig& c) { c.router.scale = 0.0F; }),
+            "model.layers[3].router.scale: 0, expected a finite number above 0");
+  EXPECT_EQ(message([](MoeConfig& c) { c.capacity.factor = -1.5F; }),
+            "model.layers[3].capacity.factor: -1.5, expected a finite number of at least 0");
+  EXPECT_EQ(message([](MoeConfig& c) { c.capacity.minimum = -1; }),
+            "model.layers[3].capacity.minimum: -1, expected at least 0");
+  EXPECT_EQ(message([](MoeConfig& c) { c.capacity.drop = "dice"; }),
+            "model.layers[3].capacity.drop: 'dice', expected one of probs, position");
+  EXPECT_EQ(message([](MoeConfig& c) { c.balance.load_balance = std::numeric_limits<float>::quiet_NaN(); }),
+            "model.layers[3].balance.load_balance: nan, expected a finite number of at least 0");
+  EXPECT_EQ(message([](MoeConfig& c) { c.balance.z_loss = std::numeric_limits<float>::infinity(); }),
+            "model.layers[3].balance.z_loss: inf, expected a finite number of at least 0");
+  EXPECT_EQ(message([](MoeConfig& c) { c.balance.bias_update_rate = 0.5F; }),
+            "model.layers[3].balance.bias_update_rate: 0.5, expected 0 without router.selection_bias");
+  EXPECT_EQ(message([](MoeConfig& c) { c.expert.hidden = 0; }),
+            "model.layers[3].expert.hidden: 0, expected at least 1");
+  EXPECT_EQ(message([](MoeConfig& c) { c.shared.hidden = -2; }),
+            "model.layers[3].shared.hidden: -2, expected at least 0");
+  EXPECT_EQ(message([](MoeConfig& c) { c.shared.gated = true; }),
+            "model.layers[3].shared.gated: true, expected false without a shared expert (shared.hidden is 0)");
+}
+
+}  // namespace
+}  // namespace switchyard::moe

@@ -1,0 +1,100 @@
+#include "switchyard/moe/select.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+
+#include "support.hpp"
+
+namespace switchyard::moe {
+namespace {
+
+using testing::ElementsAre;
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+void expect_same_choices(const Assignments& list, const std::vector<oracle::MoeChoice>& expected) {
+  const std::vector<oracle::MoeChoice> found = choices_of(list);
+  ASSERT_EQ(found.size(), expected.size());
+  for (std::size_t a = 0; a < found.size(); ++a) {
+    ASSERT_EQ(found[a].token, expected[a].token) << "assignment " << a;
+    ASSERT_EQ(found[a].expert, expected[a].expert) << "assignment " << a;
+    ASSERT_EQ(found[a].score, expected[a].score) << "assignment " << a;
+    ASSERT_FALSE(found[a].dropped);
+  }
+}
+
+// Coarse scores, so that almost every row has ties, also at the k-th place.
+TEST(SelectTopK, AgreesWithTheOracleIncludingTies) {
+  for (const Index experts : {1, 2, 3, 8, 17, 64})
+    for (const Index tokens : {0, 1, 2, 7, 33, 130})
+      for (Index k = 1; k <= experts; k += (experts > 8 ? 5 : 1))
+        for (const bool biased : {false, true}) {
+          SCOPED_TRACE(testing::Message() << "E=" << experts << " T=" << tokens << " K=" << k << " biased " << biased);
+          const std::vector<float> scores_TE = coarse_values(tokens * experts, 1);
+          const std::vector<float> bias_E = biased ? coarse_values(experts, 2) : std::vector<float>{};
+          const std::vector<std::uint8_t> valid_T = biased ? some_padding(tokens, 3) : std::vector<std::uint8_t>{};
+          const Assignments list = select("top-k", scores_TE, experts, k, bias_E, valid_T);
+          EXPECT_EQ(list.tokens, tokens);
+          EXPECT_EQ(list.experts, experts);
+          expect_same_choices(list, oracle::top_k_choices(oracle::to_double(scores_TE), oracle::to_double(bias_E),
+                                                          experts, k, valid_T));
+        }
+}
+
+TEST(SelectTopK, LowestIndexWinsATie) {
+  EXPECT_THAT(select("top-k", {0.5F, 0.5F, 0.5F, 0.5F}, 4, 2).expert_A, ElementsAre(0, 1));
+  EXPECT_THAT(select("top-k", {0.1F, 0.5F, 0.2F, 0.5F, 0.2F}, 5, 3).expert_A, ElementsAre(1, 3, 2));
+  EXPECT_THAT(select("top-k", {-0.0F, 0.0F}, 2, 1).expert_A, ElementsAre(0));
+}
+
+TEST(SelectTopK, NanIsChosenOnlyWhenNumbersRunOut) {
+  EXPECT_THAT(select("top-k", {kNan, 0.1F, kNan, 0.2F}, 4, 2).expert_A, ElementsAre(3, 1));
+  EXPECT_THAT(select("top-k", {kNan, 0.1F, kNan, 0.2F}, 4, 3).expert_A, ElementsAre(3, 1, 0));
+  EXPECT_THAT(select("top-k", {kNan, -INFINITY, 0.0F}, 3, 2).expert_A, ElementsAre(2, 1));
+}
+
+TEST(SelectTopK, ARowOfNanTakesTheFirstExpertsAndKeepsTheNan) {
+  const Assignments list = select("top-k", {kNan, kNan, kNan, kNan}, 4, 2);
+  EXPECT_THAT(list.expert_A, ElementsAre(0, 1));
+  EXPECT_TRUE(std::isnan(list.score_A[0]) && std::isnan(list.score_A[1]));
+}
+
+TEST(SelectTopK, TheBiasChoosesButIsNotInTheScore) {
+  const Assignments list = select("top-k", {0.9F, 0.5F, 0.1F}, 3, 2, {-1.0F, 0.0F, 0.5F});
+  EXPECT_THAT(list.expert_A, ElementsAre(2, 1));
+  EXPECT_THAT(list.score_A, ElementsAre(0.1F, 0.5F));
+}
+
+TEST(SelectTopK, PaddingGetsNoAssignments) {
+  const Assignments list = select("top-k", {0.9F, 0.1F, 0.2F, 0.8F, 0.6F, 0.4F}, 2, 1, {}, {1, 0, 1});
+  EXPECT_THAT(list.offset_T1, ElementsAre(0, 1, 1, 2));
+  EXPECT_THAT(list.expert_A, ElementsAre(0, 0));
+}
+
+// Every rule, also those to come: no expert twice for a token, every token's list inside the experts.
+TEST(Select, EveryRuleYieldsDistinctExperts) {
+  for (const SelectionRule& rule : selection_rules())
+    for (const Index k : {1, 3, 8}) {
+      const Assignments list = select(std::string(rule.name), coarse_values(33 * 8, 5), 8, k);
+      std::set<std::pair<Index, Index>> seen;
+      for (const oracle::MoeChoice& choice : choices_of(list)) {
+        EXPECT_TRUE(choice.expert >= 0 && choice.expert < 8);
+        EXPECT_TRUE(seen.insert({choice.token, choice.expert}).second) << rule.name;
+      }
+    }
+}
+
+TEST(Select, UnknownNameListsTheKnown) {
+  EXPECT_EQ(error_of(ErrorKind::kBadInput, [] { find_selection_rule("best"); }),
+            "unknown selection rule 'best', expected one of top-k");
+}
+
+TEST(SelectTopK, RefusesMoreThanThereAre) {
+  EXPECT_EQ(error_of(ErrorKind::kInternal, [] { select("top-k", {0.5F, 0.5F}, 2, 3); }), "top-k of 3 among 2 experts");
+}
+
+}  // namespace
+}  // namespace switchyard::moe
