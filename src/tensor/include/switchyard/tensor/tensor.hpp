@@ -75,7 +75,8 @@ class Tensor {
   Tensor() = default;  // holds nothing; defined() is false
   static Tensor zeros(DType dtype, const Shape& shape);
   static Tensor uninitialized(DType dtype, const Shape& shape);
-  // Read-only view of `bytes`, which must be exactly the tensor's size and aligned for its type.
+  // Read-only view of `bytes`, which must be exactly the tensor's size. Where they are not aligned for the type, only
+  // bytes(), clone() and to_f32() work; values() throws kInternal.
   static Tensor borrowed(DType dtype, const Shape& shape, std::span<const std::byte> bytes,
                          std::shared_ptr<const void> keep_alive);
   Tensor(Tensor&&) = default;
