@@ -99,13 +99,18 @@ missing_packages() {
   done
 }
 
-# Runs apt-get as root, never asking anything except, through sudo, for the user's password.
+# Runs apt-get as root, never asking anything except, through sudo, for the user's password. What it prints goes to
+# build/packages.log, and to the terminal where it fails.
 apt_get() {
   local -a command=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@")
   if ((EUID != 0)); then
     command=(sudo "${command[@]}")
   fi
-  "${command[@]}" </dev/null
+  mkdir -p "$root/build"
+  if ! "${command[@]}" </dev/null >"$root/build/packages.log" 2>&1; then
+    tail -n 25 "$root/build/packages.log" >&2
+    return 1
+  fi
 }
 
 check_can_install() {
@@ -153,15 +158,16 @@ install_packages() {
   printf '%s\n' "${missing[*]}" | fold -s -w 96 | sed 's/^/    /'
   if ! apt_knows "${missing[@]}"; then
     say "Reading Debian's package lists first (apt-get update)"
-    apt_get -qq update || die "apt-get update failed. Is there a network, and are /etc/apt/sources.list* right?"
+    apt_get -q update || die "apt-get update failed. Is there a network, and are /etc/apt/sources.list* right?"
     apt_knows "${missing[@]}" || die "apt does not know all of: ${missing[*]}
 Is there a network, and does /etc/apt/sources.list* name Debian 12 (main)?"
   fi
-  local -a flags=(-qq -y --no-install-recommends -o Dpkg::Use-Pty=0)
+  say "Installing them (a minute or two; the log is build/packages.log)"
+  local -a flags=(-q -y --no-install-recommends -o Dpkg::Use-Pty=0)
   if ! apt_get "${flags[@]}" install "${missing[@]}"; then
     # The lists may be older than the archive: read them once more before giving up.
     say "Not everything could be fetched; trying again with fresh package lists"
-    apt_get -qq update || die "apt-get update failed. Is there a network?"
+    apt_get -q update || die "apt-get update failed. Is there a network?"
     apt_get "${flags[@]}" install "${missing[@]}" || die "apt-get could not install: ${missing[*]}"
   fi
   mapfile -t missing < <(missing_packages "${wanted[@]}")
