@@ -1,0 +1,286 @@
+#include "gemm.hpp"
+
+#include <cstring>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "gemm.cpp"
+#include <hwy/cache_control.h>
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "switchyard/kernels/matmul.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace switchyard::kernels::HWY_NAMESPACE {
+namespace {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Tag = hn::ScalableTag<float>;
+using Vector = hn::Vec<Tag>;
+constexpr Index kLanes = static_cast<Index>(hn::MaxLanes(Tag()));
+constexpr Index kNr = 2 * kLanes;
+
+// One step of k: `a` points to the element of the tile's first row, rows are `step` floats apart.
+#define SWITCHYARD_STEP(A, STEP, B)                                                    \
+  {                                                                                    \
+    const Vector b0 = hn::Load(d, (B));                                                \
+    const Vector b1 = kVectors == 2 ? hn::Load(d, (B) + (kVectors - 1) * kLanes) : b0; \
+    _Pragma("GCC unroll 8") for (Index i = 0; i < kRows; ++i) {                        \
+      const Vector x = hn::Set(d, (A)[i * (STEP)]);                                    \
+      acc0[i] = hn::MulAdd(x, b0, acc0[i]);                                            \
+      if constexpr (kVectors == 2) acc1[i] = hn::MulAdd(x, b1, acc1[i]);               \
+    }                                                                                  \
+  }
+
+template <int kVectors>
+HWY_INLINE void store_row(Vector v0, Vector v1, float* c, Index columns, bool add) {
+  const Tag d;
+  if (HWY_LIKELY(columns == kVectors * kLanes)) {
+    hn::StoreU(add ? hn::Add(hn::LoadU(d, c), v0) : v0, d, c);
+    if constexpr (kVectors == 2) hn::StoreU(add ? hn::Add(hn::LoadU(d, c + kLanes), v1) : v1, d, c + kLanes);
+    return;
+  }
+  HWY_ALIGN float row[kNr];
+  hn::Store(v0, d, row);
+  hn::Store(v1, d, row + kLanes);
+  for (Index j = 0; j < columns; ++j) c[j] = add ? c[j] + row[j] : row[j];
+}
+
+template <int kRows, int kVectors, LeftLayout kLayout>
+void tile(Index k, const float* HWY_RESTRICT a, Index a_stride, const float* HWY_RESTRICT b, float* HWY_RESTRICT c,
+          Index c_stride, Index columns, bool add) {
+  const Tag d;
+  Vector acc0[kRows], acc1[kRows];
+  _Pragma("GCC unroll 8") for (Index i = 0; i < kRows; ++i) {
+    acc0[i] = hn::Zero(d);
+    acc1[i] = hn::Zero(d);
+    // c is often a gradient in main memory: ask for it while there is something else to do.
+    hwy::Prefetch(c + i * c_stride);
+  }
+  if constexpr (kLayout == LeftLayout::kColumns) {
+    for (; k >= 2; k -= 2) {
+      SWITCHYARD_STEP(a, 1, b)
+      SWITCHYARD_STEP(a + a_stride, 1, b + kNr)
+      a += 2 * a_stride;
+      b += 2 * kNr;
+    }
+    if (k > 0) SWITCHYARD_STEP(a, 1, b)
+  } else if constexpr (kLayout == LeftLayout::kRows) {
+    for (; k >= 4; k -= 4) {
+      SWITCHYARD_STEP(a, a_stride, b)
+      SWITCHYARD_STEP(a + 1, a_stride, b + kNr)
+      SWITCHYARD_STEP(a + 2, a_stride, b + 2 * kNr)
+      SWITCHYARD_STEP(a + 3, a_stride, b + 3 * kNr)
+      a += 4;
+      b += 4 * kNr;
+    }
+    for (; k > 0; --k) {
+      SWITCHYARD_STEP(a, a_stride, b)
+      a += 1;
+      b += kNr;
+    }
+  } else {
+    for (; k >= kNr; k -= kNr) {
+      for (Index j = 0; j < kNr; j += 4) {
+        SWITCHYARD_STEP(a + j, kNr, b)
+        SWITCHYARD_STEP(a + j + 1, kNr, b + kNr)
+        SWITCHYARD_STEP(a + j + 2, kNr, b + 2 * kNr)
+        SWITCHYARD_STEP(a + j + 3, kNr, b + 3 * kNr)
+        b += 4 * kNr;
+      }
+      a += a_stride;
+    }
+    for (Index j = 0; j < k; ++j) {
+      SWITCHYARD_STEP(a + j, kNr, b)
+      b += kNr;
+    }
+  }
+  _Pragma("GCC unroll 8") for (Index i = 0; i < kRows; ++i)
+      store_row<kVectors>(acc0[i], acc1[i], c + i * c_stride, columns, add);
+}
+#undef SWITCHYARD_STEP
+
+// Four floats of each of kLanes rows: block b of the result holds those of row 4 * b + i.
+HWY_INLINE Vector load_blocks(const float* const* rows, Index i, Index j) {
+  const hn::CappedTag<float, 4> d4;
+#if HWY_MAX_BYTES == 64
+  const hn::CappedTag<float, 8> d8;
+  const auto low = hn::Combine(d8, hn::LoadU(d4, rows[i + 4] + j), hn::LoadU(d4, rows[i] + j));
+  const auto high = hn::Combine(d8, hn::LoadU(d4, rows[i + 12] + j), hn::LoadU(d4, rows[i + 8] + j));
+  return hn::Combine(Tag(), high, low);
+#elif HWY_MAX_BYTES == 32
+  return hn::Combine(Tag(), hn::LoadU(d4, rows[i + 4] + j), hn::LoadU(d4, rows[i] + j));
+#else
+  return hn::LoadU(d4, rows[i] + j);
+#endif
+}
+
+HWY_INLINE void transpose4(Vector v[4]) {
+  const Tag d;
+  const hn::RepartitionToWide<Tag> d2;
+  const auto t0 = hn::BitCast(d2, hn::InterleaveLower(d, v[0], v[1]));
+  const auto t1 = hn::BitCast(d2, hn::InterleaveUpper(d, v[0], v[1]));
+  const auto t2 = hn::BitCast(d2, hn::InterleaveLower(d, v[2], v[3]));
+  const auto t3 = hn::BitCast(d2, hn::InterleaveUpper(d, v[2], v[3]));
+  v[0] = hn::BitCast(d, hn::InterleaveLower(d2, t0, t2));
+  v[1] = hn::BitCast(d, hn::InterleaveUpper(d2, t0, t2));
+  v[2] = hn::BitCast(d, hn::InterleaveLower(d2, t1, t3));
+  v[3] = hn::BitCast(d, hn::InterleaveUpper(d2, t1, t3));
+}
+
+void pack_transposed(const float* const* rows, Index count, Index k, float* HWY_RESTRICT panel) {
+  const Tag d;
+  for (Index half = 0; half < kNr; half += kLanes) {
+    const Index present = HWY_MIN(count - half, kLanes);
+    Index j = 0;
+    if (present == kLanes) {
+      for (; j + 4 <= k; j += 4) {
+        Vector v[4];
+        _Pragma("GCC unroll 4") for (Index i = 0; i < 4; ++i) v[i] = load_blocks(rows + half, i, j);
+        transpose4(v);
+        _Pragma("GCC unroll 4") for (Index i = 0; i < 4; ++i) hn::Store(v[i], d, panel + (j + i) * kNr + half);
+      }
+    } else {
+      for (Index z = 0; z < k; ++z) hn::Store(hn::Zero(d), d, panel + z * kNr + half);
+    }
+    for (Index i = 0; i < present; ++i)
+      for (Index z = j; z < k; ++z) panel[z * kNr + half + i] = rows[half + i][z];
+  }
+}
+
+void unpack_transposed(const float* HWY_RESTRICT panel, Index count, Index k, const float* scale, float* const* rows) {
+  const Tag d;
+  const hn::CappedTag<float, 4> d4;
+  for (Index half = 0; half < count; half += kLanes) {
+    const Index present = HWY_MIN(count - half, kLanes);
+    const Vector factor = scale == nullptr ? hn::Set(d, 1.0F) : hn::LoadU(d, scale + half);
+    Index j = 0;
+    for (; j + 4 <= k; j += 4) {
+      Vector v[4];
+      _Pragma("GCC unroll 4") for (Index i = 0; i < 4; ++i) v[i] =
+          hn::Mul(hn::Load(d, panel + (j + i) * kNr + half), factor);
+      transpose4(v);
+      HWY_ALIGN float blocks[4 * kLanes];
+      if (present == kLanes) {
+        _Pragma("GCC unroll 4") for (Index i = 0; i < 4; ++i) {
+#if HWY_MAX_BYTES == 16
+          hn::StoreU(v[i], d4, rows[half + i] + j);
+#elif HWY_MAX_BYTES == 32
+          hn::StoreU(hn::LowerHalf(v[i]), d4, rows[half + i] + j);
+          hn::StoreU(hn::UpperHalf(d4, v[i]), d4, rows[half + i + 4] + j);
+#else
+          hn::Store(v[i], d, blocks + i * kLanes);
+          for (Index block = 0; block < kLanes / 4; ++block)
+            hn::StoreU(hn::Load(d4, blocks + i * kLanes + 4 * block), d4, rows[half + 4 * block + i] + j);
+#endif
+        }
+        continue;
+      }
+      for (Index i = 0; i < 4; ++i) hn::Store(v[i], d, blocks + i * kLanes);
+      for (Index i = 0; i < present; ++i)
+        hn::StoreU(hn::Load(d4, blocks + (i % 4) * kLanes + i / 4 * 4), d4, rows[half + i] + j);
+    }
+    for (; j < k; ++j)
+      for (Index i = 0; i < present; ++i)
+        rows[half + i][j] = panel[j * kNr + half + i] * (scale == nullptr ? 1.0F : scale[half + i]);
+  }
+}
+
+template <int kVectors, LeftLayout kLayout, int... kRows>
+void fill(TileKernel* table, std::integer_sequence<int, kRows...>) {
+  ((table[kRows] = &tile<kRows + 1, kVectors, kLayout>), ...);
+}
+
+template <LeftLayout kLayout>
+void fill_layout(GemmKernels& g) {
+  fill<1, kLayout>(g.tile[static_cast<int>(kLayout)][0],
+                   std::make_integer_sequence<int, static_cast<int>(tile_rows(true, kLayout))>());
+  fill<2, kLayout>(g.tile[static_cast<int>(kLayout)][1],
+                   std::make_integer_sequence<int, static_cast<int>(tile_rows(false, kLayout))>());
+}
+
+GemmKernels make_kernels() {
+  GemmKernels g{};
+  g.lanes = kLanes;
+  g.nr = kNr;
+  fill_layout<LeftLayout::kRows>(g);
+  fill_layout<LeftLayout::kColumns>(g);
+  fill_layout<LeftLayout::kPanels>(g);
+  g.pack_transposed = &pack_transposed;
+  g.unpack_transposed = &unpack_transposed;
+  return g;
+}
+
+}  // namespace
+
+const GemmKernels& kernels_of_target() {
+  static const GemmKernels g = make_kernels();
+  return g;
+}
+const char* name_of_target() { return hwy::TargetName(HWY_TARGET); }
+
+}  // namespace switchyard::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace switchyard::kernels {
+
+HWY_EXPORT(kernels_of_target);
+HWY_EXPORT(name_of_target);
+
+const GemmKernels& gemm_kernels() { return HWY_DYNAMIC_DISPATCH(kernels_of_target)(); }
+const char* instruction_set() { return HWY_DYNAMIC_DISPATCH(name_of_target)(); }
+
+void rows_times_panel(const GemmKernels& g, const float* a, Index a_stride, Index m, Index k, const float* panel,
+                      Index columns, float* c, bool add) {
+  for (Index k0 = 0; k0 < k; k0 += kKBlock)
+    multiply_block(g, LeftLayout::kRows, m, std::min(kKBlock, k - k0), a + k0, a_stride, panel + k0 * g.nr, c, g.nr,
+                   columns, add || k0 > 0);
+}
+
+void pack_row(const GemmKernels& g, const float* row, Index n, float* panels, Index panel_stride, Index k) {
+  const std::size_t whole = static_cast<std::size_t>(g.nr) * sizeof(float);
+  float* to = panels + k * g.nr;
+  Index j = 0;
+  for (; j + g.nr <= n; j += g.nr, to += panel_stride) std::memcpy(to, row + j, whole);
+  if (j < n) {
+    std::fill_n(to, g.nr, 0.0F);
+    std::copy(row + j, row + n, to);
+  }
+}
+
+namespace {
+
+// One row of k at a time, so that a is read along its rows.
+template <int kRows>
+void pack_tiles(const float* a, Index a_stride, Index tiles, Index larger, Index k, float* packed) {
+  for (Index j = 0; j < k; ++j) {
+    const float* from = a + j * a_stride;
+    float* to = packed;
+    Index t = 0;
+    for (; t < larger; ++t, from += kRows + 1, to += (kRows + 1) * k)
+      std::memcpy(to + j * (kRows + 1), from, (kRows + 1) * sizeof(float));
+    for (; t < tiles; ++t, from += kRows, to += kRows * k) std::memcpy(to + j * kRows, from, kRows * sizeof(float));
+  }
+}
+
+}  // namespace
+
+void pack_left_transposed(const float* a, Index a_stride, Index m, Index k, float* packed) {
+  if (m == 0) return;
+  static constexpr decltype(&pack_tiles<1>) kPack[6] = {&pack_tiles<1>, &pack_tiles<2>, &pack_tiles<3>,
+                                                        &pack_tiles<4>, &pack_tiles<5>, &pack_tiles<6>};
+  const Index tiles = ceil_div(m, 6);  // as for_each_tile cuts them
+  kPack[m / tiles - 1](a, a_stride, tiles, m % tiles, k, packed);
+}
+
+void multiply_packed(const GemmKernels& g, Index m, Index k, const float* packed, const float* panel, float* c,
+                     Index c_stride, Index columns, bool add) {
+  const TileKernel* tiles = g.tile[static_cast<int>(LeftLayout::kColumns)][columns <= g.lanes ? 0 : 1];
+  for_each_tile(m, 6, [&](Index i, Index rows) {
+    tiles[rows - 1](k, packed + i * k, rows, panel, c + i * c_stride, c_stride, columns, add);
+  });
+}
+
+}  // namespace switchyard::kernels
+#endif  // HWY_ONCE

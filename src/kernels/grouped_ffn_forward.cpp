@@ -1,0 +1,218 @@
+#include <numeric>
+
+#include "activation_kernels.hpp"
+#include "grouped_ffn_layout.hpp"
+#include "scratch.hpp"
+#include "switchyard/base/error.hpp"
+
+namespace switchyard::kernels {
+
+std::vector<Index> saved_offsets(Activation activation, const GroupedRows& rows, std::span<const FfnWeights> experts,
+                                 Index nr) {
+  std::vector<Index> offsets(experts.size() + 1, 0);
+  for (std::size_t e = 0; e < experts.size(); ++e) {
+    const SavedPanels panels{nullptr, experts[e].up_FD.rows, is_gated(activation), nr};
+    offsets[e + 1] = offsets[e] + ceil_div(expert_rows(rows, e), nr) * panels.panel_floats();
+  }
+  return offsets;
+}
+
+void check_grouped_ffn(Activation activation, ConstMatrix x_TD, const GroupedRows& rows,
+                       std::span<const FfnWeights> experts) {
+  const Index d = x_TD.cols;
+  require(rows.offset_E1.size() == experts.size() + 1 && rows.offset_E1[0] == 0,
+          "grouped ffn: {} offsets for {} experts", rows.offset_E1.size(), experts.size());
+  for (std::size_t e = 0; e < experts.size(); ++e) {
+    const FfnWeights& w = experts[e];
+    require(expert_rows(rows, e) >= 0, "grouped ffn: the offsets of expert {} descend", e);
+    if (expert_rows(rows, e) == 0) continue;
+    const Index f = w.up_FD.rows;
+    const bool gate_fits = is_gated(activation) ? w.gate_FD.rows == f && w.gate_FD.cols == d : w.gate_FD.empty();
+    require(gate_fits && f > 0 && d > 0 && w.up_FD.cols == d && w.down_DF.rows == d && w.down_DF.cols == f,
+            "grouped ffn: expert {} has gate [{}, {}], up [{}, {}], down [{}, {}] for rows of {}", e, w.gate_FD.rows,
+            w.gate_FD.cols, f, w.up_FD.cols, w.down_DF.rows, w.down_DF.cols, d);
+  }
+  const auto slots = static_cast<std::size_t>(rows.offset_E1.back());
+  require(rows.token_of_slot_S.size() == slots && rows.weight_of_slot_S.size() == slots,
+          "grouped ffn: {} tokens and {} weights for {} slots", rows.token_of_slot_S.size(),
+          rows.weight_of_slot_S.size(), slots);
+  for (const std::int32_t token : rows.token_of_slot_S)
+    require(token >= 0 && token < x_TD.rows, "grouped ffn: token {} of {}", token, x_TD.rows);
+}
+
+namespace {
+
+constexpr Index kRowsAUnit = 128;   // rows of an expert that share one pass over its weights
+constexpr Index kHiddenBlock = 48;  // rows of gate and of up that stay in the L2 cache together
+constexpr Index kOutputBlock = 96;  // rows of down
+
+// Some rows of one expert.
+struct Unit {
+  const FfnWeights* expert = nullptr;
+  Index slot = 0;  // of the first row
+  Index rows = 0;
+  SavedPanels saved;  // data is null where nothing is kept
+  Panels x, h;        // [D, nr] and [F, nr]
+};
+
+class Forward {
+ public:
+  Forward(Activation activation, ConstMatrix x_TD, const GroupedRows& rows, Matrix y_SD)
+      : activation_(activation), gated_(is_gated(activation)), x_TD_(x_TD), rows_(rows), y_SD_(y_SD) {}
+
+  void lay_out(Unit& unit, ScratchCutter& cutter) const {
+    const Index panels = ceil_div(unit.rows, g_.nr), hidden = unit.expert->up_FD.rows;
+    unit.x = {cutter.take(panels * x_TD_.cols * g_.nr), x_TD_.cols * g_.nr, unit.rows};
+    unit.h = {cutter.take(panels * hidden * g_.nr), hidden * g_.nr, unit.rows};
+  }
+
+  void gather(const Unit& unit) const {
+    const std::int32_t* token = rows_.token_of_slot_S.data() + unit.slot;
+    pack_rows_transposed(
+        g_, [&](Index i) { return x_TD_.row(token[i]); }, 0, unit.x.count(g_.nr), x_TD_.cols, unit.x);
+  }
+
+  // Rows [begin, end) of h.
+  void hidden(const Unit& unit, Index begin, Index end) const {
+    const Scratch gate_scratch(kHiddenBlock * g_.nr);
+    const FfnWeights& w = *unit.expert;
+    for (Index f = begin; f < end; f += kHiddenBlock) {
+      const Index m = std::min(kHiddenBlock, end - f);
+      for (Index p = 0; p < unit.x.count(g_.nr); ++p) {
+        float* h = unit.h.at(p) + f * g_.nr;
+        float* gate = unit.saved.data == nullptr ? gate_scratch.data() : unit.saved.gate(p) + f * g_.nr;
+        float* up = unit.saved.data == nullptr ? h : unit.saved.up(p) + f * g_.nr;
+        if (gated_) multiply(unit, w.gate_FD, f, m, p, unit.x, gate);
+        multiply(unit, w.up_FD, f, m, p, unit.x, up);
+        activations_.forward(activation_, gated_ ? gate : nullptr, up, h, m * g_.nr);
+      }
+    }
+  }
+
+  // Columns [begin, end) of y.
+  void output(const Unit& unit, Index begin, Index end) const {
+    const Scratch scratch(kOutputBlock * g_.nr);
+    float weights[kMaxPanelColumns];
+    float* y[kMaxPanelColumns];
+    for (Index d = begin; d < end; d += kOutputBlock) {
+      const Index m = std::min(kOutputBlock, end - d);
+      for (Index p = 0; p < unit.h.count(g_.nr); ++p) {
+        const Index columns = unit.h.columns_of(p, g_.nr), slot = unit.slot + p * g_.nr;
+        multiply(unit, unit.expert->down_DF, d, m, p, unit.h, scratch.data());
+        copy_weights(rows_.weight_of_slot_S.data() + slot, columns, weights);
+        for (Index i = 0; i < columns; ++i) y[i] = y_SD_.row(slot + i) + d;
+        g_.unpack_transposed(scratch.data(), columns, m, weights, y);
+      }
+    }
+  }
+
+  Index width() const { return y_SD_.cols; }
+
+ private:
+  // Rows [row, row + m) of w times a panel.
+  void multiply(const Unit& unit, ConstMatrix w, Index row, Index m, Index p, const Panels& panels, float* c) const {
+    const Index columns = unit.x.columns_of(p, g_.nr);
+    if (p > 0) {
+      rows_times_panel(g_, w.row(row), w.stride, m, w.cols, panels.at(p), columns, c, false);
+      return;
+    }
+    // The first panel brings the weights from memory: read them along their rows.
+    for_each_tile(m, tile_rows(columns <= g_.lanes, LeftLayout::kRows), [&](Index i, Index rows) {
+      rows_times_panel(g_, w.row(row + i), w.stride, rows, w.cols, panels.at(p), columns, c + i * g_.nr, false);
+    });
+  }
+
+  const GemmKernels& g_ = gemm_kernels();
+  const ActivationKernels& activations_ = activation_kernels();
+  Activation activation_;
+  bool gated_;
+  ConstMatrix x_TD_;
+  const GroupedRows& rows_;
+  Matrix y_SD_;
+};
+
+// Each unit from beginning to end on one thread.
+void run_units(const Forward& forward, std::vector<Unit>& units) {
+  for_each_task(static_cast<Index>(units.size()), [&](Index i) {
+    Unit unit = units[static_cast<std::size_t>(i)];
+    ScratchCutter size;
+    forward.lay_out(unit, size);
+    const Scratch scratch(size.used());
+    ScratchCutter cutter(scratch.data());
+    forward.lay_out(unit, cutter);
+    forward.gather(unit);
+    forward.hidden(unit, 0, unit.expert->up_FD.rows);
+    forward.output(unit, 0, forward.width());
+  });
+}
+
+// Too few units for the threads, as when a few tokens are decoded: all threads share each unit's weights.
+void run_blocks(const Forward& forward, std::vector<Unit>& units) {
+  ScratchCutter size;
+  for (Unit& unit : units) forward.lay_out(unit, size);
+  const Scratch scratch(size.used());
+  ScratchCutter cutter(scratch.data());
+  for (Unit& unit : units) forward.lay_out(unit, cutter);
+  for_each_task(static_cast<Index>(units.size()), [&](Index i) { forward.gather(units[static_cast<std::size_t>(i)]); });
+
+  struct Block {
+    const Unit* unit;
+    Index begin, end;
+  };
+  std::vector<Block> blocks;
+  const auto cut = [&](const Unit& unit, Index count, Index block) {
+    for (Index i = 0; i < count; i += block) blocks.push_back({&unit, i, std::min(i + block, count)});
+  };
+  for (const Unit& unit : units) cut(unit, unit.expert->up_FD.rows, kHiddenBlock);
+  for_each_task(static_cast<Index>(blocks.size()), [&](Index i) {
+    const Block& b = blocks[static_cast<std::size_t>(i)];
+    forward.hidden(*b.unit, b.begin, b.end);
+  });
+  blocks.clear();
+  for (const Unit& unit : units) cut(unit, forward.width(), kOutputBlock);
+  for_each_task(static_cast<Index>(blocks.size()), [&](Index i) {
+    const Block& b = blocks[static_cast<std::size_t>(i)];
+    forward.output(*b.unit, b.begin, b.end);
+  });
+}
+
+}  // namespace
+
+void grouped_ffn_forward(Activation activation, ConstMatrix x_TD, const GroupedRows& rows,
+                         std::span<const FfnWeights> experts, Matrix y_SD, GroupedFfnSaved* saved) {
+  check_grouped_ffn(activation, x_TD, rows, experts);
+  require(y_SD.rows == rows.offset_E1.back() && y_SD.cols == x_TD.cols, "grouped ffn: y [{}, {}] for {} slots of {}",
+          y_SD.rows, y_SD.cols, rows.offset_E1.back(), x_TD.cols);
+  const Index nr = gemm_kernels().nr;
+  const std::vector<Index> offsets = saved_offsets(activation, rows, experts, nr);
+  if (saved != nullptr) {
+    // Memory of an earlier call is used again: fresh pages cost a tenth of the time of this op.
+    Tensor& kept = saved->pre_activation;
+    if (!kept.defined() || !kept.writable() || kept.dtype() != DType::kF32 || kept.numel() < offsets.back())
+      kept = Tensor::uninitialized(DType::kF32, {offsets.back()});
+  }
+
+  std::vector<Unit> units;
+  for (std::size_t e = 0; e < experts.size(); ++e) {
+    const Index count = expert_rows(rows, e);
+    SavedPanels panels{nullptr, experts[e].up_FD.rows, is_gated(activation), nr};
+    if (saved != nullptr) panels.data = saved->pre_activation.f32().data() + offsets[e];
+    for (Index i = 0; i < count; i += kRowsAUnit) {
+      units.push_back({&experts[e], rows.offset_E1[e] + i, std::min(kRowsAUnit, count - i), panels, {}, {}});
+      if (saved != nullptr) panels.data += kRowsAUnit / nr * panels.panel_floats();
+    }
+  }
+  // The costly ones first, so that threads end together.
+  std::stable_sort(units.begin(), units.end(), [](const Unit& a, const Unit& b) {
+    return a.rows * a.expert->up_FD.rows > b.rows * b.expert->up_FD.rows;
+  });
+
+  const Forward forward(activation, x_TD, rows, y_SD);
+  const Index threads = current_threads();
+  if (threads == 1 || static_cast<Index>(units.size()) >= 3 * threads)
+    run_units(forward, units);
+  else
+    run_blocks(forward, units);
+}
+
+}  // namespace switchyard::kernels

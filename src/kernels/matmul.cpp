@@ -1,0 +1,164 @@
+#include "switchyard/kernels/matmul.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "gemm.hpp"
+#include "scratch.hpp"
+#include "switchyard/base/error.hpp"
+
+namespace switchyard::kernels {
+namespace {
+
+enum class Right {
+  kTransposed,  // b[N, K]: a panel's columns are rows of memory
+  kPlain,       // b[K, N]
+};
+
+struct Product {
+  const float* a = nullptr;
+  Index a_stride = 0;
+  bool a_transposed = false;  // a[K, M]
+  ConstMatrix b;
+  Right right = Right::kPlain;
+  Matrix c;
+  Index k = 0;
+  bool add = false;
+};
+
+constexpr Index kPanelsATask = 8;   // 8 panels of one k block fill a quarter of the L2 cache
+constexpr Index kRowsABlock = 96;   // as do 96 rows of a
+constexpr Index kTasksAThread = 4;  // enough for threads of unequal speed
+constexpr Index kLeastRowsATask = 96;
+
+// Columns [first, first + columns) of b, steps [k0, k0 + k) to panels of k steps.
+void pack_right(const GemmKernels& g, const Product& p, Index first, Index columns, Index k0, Index k, float* packed) {
+  if (p.right == Right::kPlain) {
+    for (Index j = 0; j < k; ++j) pack_row(g, p.b.row(k0 + j) + first, columns, packed, k * g.nr, j);
+    return;
+  }
+  const Panels to{packed, k * g.nr, columns};
+  pack_rows_transposed(
+      g, [&](Index i) { return p.b.row(first + i) + k0; }, 0, to.count(g.nr), k, to);
+}
+
+// Rows [row, row + rows) by columns [first, first + columns) of c: b is packed block by block, a is read in place, or
+// packed where it is transposed.
+void multiply_task(const GemmKernels& g, const Product& p, Index row, Index rows, Index first, Index columns) {
+  const Index k_most = std::min(p.k, kKBlock);
+  const Index packed_b = round_up(columns, g.nr) * k_most;
+  const Scratch scratch(packed_b + (p.a_transposed ? kRowsABlock * k_most : 0));
+  float* b = scratch.data();
+  float* a_packed = b + packed_b;
+  for (Index k0 = 0; k0 < p.k; k0 += kKBlock) {
+    const Index k = std::min(kKBlock, p.k - k0);
+    const bool add = p.add || k0 > 0;
+    pack_right(g, p, first, columns, k0, k, b);
+    for (Index r = row; r < row + rows; r += kRowsABlock) {
+      const Index m = std::min(kRowsABlock, row + rows - r);
+      if (p.a_transposed) pack_left_transposed(p.a + k0 * p.a_stride + r, p.a_stride, m, k, a_packed);
+      for (Index j = 0; j < columns; j += g.nr) {
+        const Index width = std::min(g.nr, columns - j);
+        float* c = p.c.row(r) + first + j;
+        if (p.a_transposed)
+          multiply_packed(g, m, k, a_packed, b + j * k, c, p.c.stride, width, add);
+        else
+          multiply_block(g, LeftLayout::kRows, m, k, p.a + r * p.a_stride + k0, p.a_stride, b + j * k, c, p.c.stride,
+                         width, add);
+      }
+    }
+  }
+}
+
+void multiply(const Product& p) {
+  const GemmKernels& g = gemm_kernels();
+  const Index threads = current_threads();
+  // One thread packs every part of b once. More threads get a grid of tasks, columns first: tasks in one column pack
+  // the same part of b again.
+  Index panels = kPanelsATask, row_tasks = 1;
+  const auto tasks = [&] { return ceil_div(p.c.cols, panels * g.nr) * row_tasks; };
+  if (threads > 1) {
+    const Index wanted = threads * kTasksAThread;
+    while (tasks() < wanted && ceil_div(p.c.rows, row_tasks * 2) >= kLeastRowsATask) row_tasks *= 2;
+    while (tasks() < wanted && panels > 2) panels /= 2;
+  }
+  const Index columns = panels * g.nr, column_tasks = ceil_div(p.c.cols, columns);
+  const Index rows = round_up(ceil_div(p.c.rows, row_tasks), 6);
+  row_tasks = ceil_div(p.c.rows, rows);
+  for_each_task(row_tasks * column_tasks, [&](Index task) {
+    const Index row = task % row_tasks * rows, first = task / row_tasks * columns;
+    multiply_task(g, p, row, std::min(rows, p.c.rows - row), first, std::min(columns, p.c.cols - first));
+  });
+}
+
+// Few rows of a: they become the panels and b is read in place as the left operand, so that it is touched only once.
+void multiply_few_rows(ConstMatrix a_MK, ConstMatrix b_NK, Matrix c_MN, bool add) {
+  const GemmKernels& g = gemm_kernels();
+  const Index k = a_MK.cols;
+  const Index count = ceil_div(a_MK.rows, g.nr);
+  const Scratch scratch(count * k * g.nr);
+  const Panels a{scratch.data(), k * g.nr, a_MK.rows};
+  const auto row = [&](Index i) { return a_MK.row(i); };
+  parallel_for(count, std::max<Index>(1, 32768 / a.stride),
+               [&](Index begin, Index end) { pack_rows_transposed(g, row, begin, end, k, a); });
+
+  const Index block = std::clamp<Index>(49152 / k / 8 * 8, 8, kRowsABlock);  // rows of b that stay in the L2 cache
+  for_each_task(ceil_div(c_MN.cols, block), [&](Index task) {
+    const Index first = task * block, m = std::min(block, c_MN.cols - first);
+    const Scratch tile_scratch(m * g.nr);
+    float* tile = tile_scratch.data();
+    for (Index p = 0; p < count; ++p) {
+      const Index columns = a.columns_of(p, g.nr);
+      float* rows[kMaxPanelColumns];
+      for (Index i = 0; i < columns; ++i) rows[i] = c_MN.row(p * g.nr + i) + first;
+      if (add) g.pack_transposed(rows, columns, m, tile);
+      // Small tiles over all of k, so that b streams from memory along its rows.
+      for_each_tile(m, tile_rows(columns <= g.lanes, LeftLayout::kRows), [&](Index i, Index tile_height) {
+        rows_times_panel(g, b_NK.row(first + i), b_NK.stride, tile_height, k, a.at(p), columns, tile + i * g.nr, add);
+      });
+      g.unpack_transposed(tile, columns, m, nullptr, rows);
+    }
+  });
+}
+
+void check(const char* name, bool fits, ConstMatrix a, ConstMatrix b, ConstMatrix c) {
+  require(fits && a.stride >= a.cols && b.stride >= b.cols && c.stride >= c.cols,
+          "{}: [{}, {}] and [{}, {}] to [{}, {}], strides {}, {} and {}", name, a.rows, a.cols, b.rows, b.cols, c.rows,
+          c.cols, a.stride, b.stride, c.stride);
+}
+
+// Whether nothing is left to do.
+bool trivial(Index k, Matrix c, Store store) {
+  if (c.empty()) return true;
+  if (k > 0) return false;
+  if (store == Store::kOverwrite)
+    for (Index i = 0; i < c.rows; ++i) std::fill_n(c.row(i), c.cols, 0.0F);
+  return true;
+}
+
+}  // namespace
+
+void matmul_nt(ConstMatrix a, ConstMatrix b, Matrix c, Store store) {
+  check("matmul_nt", a.cols == b.cols && c.rows == a.rows && c.cols == b.rows, a, b, c);
+  if (trivial(a.cols, c, store)) return;
+  const bool add = store == Store::kAdd;
+  // What has to be transposed on either way.
+  if (a.rows * (a.cols + b.rows) <= b.rows * b.cols)
+    multiply_few_rows(a, b, c, add);
+  else
+    multiply({a.data, a.stride, false, b, Right::kTransposed, c, a.cols, add});
+}
+
+void matmul_nn(ConstMatrix a, ConstMatrix b, Matrix c, Store store) {
+  check("matmul_nn", a.cols == b.rows && c.rows == a.rows && c.cols == b.cols, a, b, c);
+  if (trivial(a.cols, c, store)) return;
+  multiply({a.data, a.stride, false, b, Right::kPlain, c, a.cols, store == Store::kAdd});
+}
+
+void matmul_tn(ConstMatrix a, ConstMatrix b, Matrix c, Store store) {
+  check("matmul_tn", a.rows == b.rows && c.rows == a.cols && c.cols == b.cols, a, b, c);
+  if (trivial(a.rows, c, store)) return;
+  multiply({a.data, a.stride, true, b, Right::kPlain, c, a.rows, store == Store::kAdd});
+}
+
+}  // namespace switchyard::kernels

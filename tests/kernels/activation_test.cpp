@@ -1,0 +1,169 @@
+#include "switchyard/kernels/activation.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "kernels/each_target.hpp"
+#include "oracle/compare.hpp"
+#include "oracle/ffn.hpp"
+#include "oracle/finite_difference.hpp"
+#include "switchyard/base/error.hpp"
+#include "switchyard/base/parallel.hpp"
+
+namespace switchyard::kernels {
+namespace {
+
+constexpr Activation kAll[] = {Activation::kSwiGLU, Activation::kGELU, Activation::kReLU};
+
+// The exponential inside is flushed to zero below e^-87.3, which an x of -88 turns into an error of 1e-36.
+constexpr double kFlushed = 1.1e-36;
+
+// |a - b| in units of the last place of b as a float, or of kFlushed where b is smaller than that.
+double ulps(float a, double b) {
+  const double error = std::abs(static_cast<double>(a) - b);
+  if (std::abs(b) < kFlushed) return error / kFlushed;
+  return error / std::ldexp(1.0, std::ilogb(b) - 23);
+}
+
+std::vector<float> sweep() {
+  std::vector<float> x = {0.0F, -0.0F, 1e-30F, -1e-30F, 1e4F, -1e4F, 3e38F, -3e38F};
+  for (int i = -3000; i <= 3000; ++i) x.push_back(0.0073F * static_cast<float>(i));
+  for (int i = 0; i < 400; ++i) {
+    x.push_back(std::pow(10.0F, -6.0F + 0.02F * static_cast<float>(i)));
+    x.push_back(-x.back());
+  }
+  return x;
+}
+
+double worst_ulps(Activation kind, std::span<const float> x) {
+  const std::vector<float> ones(x.size(), 1.0F);
+  std::vector<float> h(x.size());
+  const bool gated = is_gated(kind);
+  activate(kind, gated ? x : std::span<const float>{}, gated ? ones : x, h);
+  double worst = 0.0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double expected = gated ? oracle::activate(kind, x[i], 1.0) : oracle::activate(kind, 0.0, x[i]);
+    worst = std::max(worst, ulps(h[i], expected));
+  }
+  return worst;
+}
+
+TEST(Activation, WithinAFewUlpOfTheOracle) {
+  on_each_target([] {
+    // exp is within 2 ulp; a sum, a quotient and two products follow.
+    EXPECT_LE(worst_ulps(Activation::kSwiGLU, sweep()), 5.0);
+    // The quotient of polynomials and a further product add to that.
+    EXPECT_LE(worst_ulps(Activation::kGELU, sweep()), 8.0);
+    EXPECT_EQ(worst_ulps(Activation::kReLU, sweep()), 0.0);
+  });
+}
+
+TEST(Activation, EveryLengthAndInPlace) {
+  for (const Activation kind : kAll)
+    for (Index n = 0; n < 40; ++n) {
+      const std::vector<float> gate = oracle::random_values(is_gated(kind) ? n : 0, 1);
+      std::vector<float> up = oracle::random_values(n, 2);
+      oracle::GuardedMatrix h(1, n);
+      activate(kind, gate, up, h.view().row_span(0));
+      EXPECT_TRUE(h.untouched());
+      for (Index i = 0; i < n; ++i) {
+        const auto at = static_cast<std::size_t>(i);
+        const double expected = oracle::activate(kind, gate.empty() ? 0.0 : gate[at], up[at]);
+        EXPECT_NEAR(h.view()(0, i), expected, 1e-6 * (1.0 + std::abs(expected)));
+      }
+      activate(kind, gate, up, up);
+      EXPECT_TRUE(oracle::same_bits(up, h.view().row_span(0)));
+    }
+}
+
+TEST(Activation, GradientAgreesWithFiniteDifferences) {
+  on_each_target([] {
+    for (const Activation kind : kAll) {
+      const Index n = 137;
+      const bool gated = is_gated(kind);
+      const std::vector<float> gate = oracle::random_values(gated ? n : 0, 3, 3.0F);
+      const std::vector<float> up = oracle::random_values(n, 4, 3.0F), d_h = oracle::random_values(n, 5);
+      std::vector<float> d_gate(gate.size()), d_up(up.size());
+      activate_backward(kind, gate, up, d_h, d_gate, d_up);
+
+      const std::vector<double> gate64 = oracle::to_double(gate), up64 = oracle::to_double(up);
+      const auto by_up = [&](const std::vector<double>& x) {
+        double sum = 0.0;
+        for (std::size_t i = 0; i < x.size(); ++i)
+          sum += oracle::activate(kind, gated ? gate64[i] : 0.0, x[i]) * static_cast<double>(d_h[i]);
+        return sum;
+      };
+      EXPECT_TRUE(oracle::is_gradient(d_up, by_up, up, 1, 2)) << activation_name(kind);
+      if (gated) {
+        const auto by_gate = [&](const std::vector<double>& x) {
+          double sum = 0.0;
+          for (std::size_t i = 0; i < x.size(); ++i)
+            sum += oracle::activate(kind, x[i], up64[i]) * static_cast<double>(d_h[i]);
+          return sum;
+        };
+        EXPECT_TRUE(oracle::is_gradient(d_gate, by_gate, gate, 1, 2)) << activation_name(kind);
+      }
+      std::vector<float> in_place = d_h, d_gate_again(gate.size());
+      activate_backward(kind, gate, up, in_place, d_gate_again, in_place);
+      EXPECT_TRUE(oracle::same_bits(in_place, d_up));
+      EXPECT_TRUE(oracle::same_bits(d_gate_again, d_gate));
+    }
+  });
+}
+
+TEST(Activation, LargeValuesAndNaN) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> x = {1e4F, -1e4F, nan, 100.0F, -100.0F};
+  const std::vector<float> ones(x.size(), 1.0F);
+  for (const Activation kind : kAll) {
+    const bool gated = is_gated(kind);
+    std::vector<float> h(x.size()), d_gate(gated ? x.size() : 0), d_up(x.size());
+    const std::span<const float> gate = gated ? std::span<const float>(x) : std::span<const float>{};
+    const std::span<const float> up = gated ? ones : x;
+    activate(kind, gate, up, h);
+    activate_backward(kind, gate, up, ones, d_gate, d_up);
+    EXPECT_EQ(h[0], 1e4F);
+    EXPECT_EQ(h[1], 0.0F);
+    EXPECT_TRUE(std::isnan(h[2]));
+    EXPECT_EQ(h[3], 100.0F);
+    EXPECT_NEAR(h[4], 0.0F, 1e-37F);
+    const std::vector<float>& slope = gated ? d_gate : d_up;
+    EXPECT_EQ(slope[0], 1.0F);
+    EXPECT_EQ(slope[1], 0.0F);
+    EXPECT_EQ(std::isnan(slope[2]), kind != Activation::kReLU);
+    EXPECT_EQ(slope[3], 1.0F);
+  }
+}
+
+TEST(Activation, SameBitsAtAnyNumberOfThreads) {
+  const Index n = 70001;
+  const std::vector<float> gate = oracle::random_values(n, 6), up = oracle::random_values(n, 7);
+  std::vector<float> one(up.size()), four(up.size());
+  ThreadArena(1).run([&] { activate(Activation::kSwiGLU, gate, up, one); });
+  ThreadArena(4).run([&] { activate(Activation::kSwiGLU, gate, up, four); });
+  EXPECT_TRUE(oracle::same_bits(one, four));
+}
+
+TEST(Activation, Names) {
+  for (const Activation kind : kAll) EXPECT_EQ(parse_activation(activation_name(kind)), kind);
+  try {
+    parse_activation("SwiGLU");
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kBadInput);
+    EXPECT_STREQ(error.what(), "unknown activation 'SwiGLU', expected swiglu, gelu or relu");
+  }
+}
+
+TEST(Activation, RefusesSizesThatDoNotFit) {
+  std::vector<float> a(4), b(5);
+  EXPECT_THROW(activate(Activation::kSwiGLU, a, b, b), Error);
+  EXPECT_THROW(activate(Activation::kGELU, a, a, a), Error);
+  EXPECT_THROW(activate(Activation::kGELU, {}, a, b), Error);
+  EXPECT_THROW(activate_backward(Activation::kSwiGLU, a, a, a, {}, a), Error);
+}
+
+}  // namespace
+}  // namespace switchyard::kernels

@@ -1,0 +1,37 @@
+#include "oracle/ffn.hpp"
+
+#include <cmath>
+
+namespace switchyard::oracle {
+
+using kernels::Activation;
+
+double activate(Activation activation, double gate, double up) {
+  switch (activation) {
+    case Activation::kSwiGLU:
+      return gate / (1.0 + std::exp(-gate)) * up;
+    case Activation::kGELU:
+      return 0.5 * up * std::erfc(-up / std::sqrt(2.0));
+    case Activation::kReLU:
+      return up > 0.0 ? up : 0.0;
+  }
+  return NAN;
+}
+
+std::vector<double> ffn(Activation activation, const Ffn& expert, std::span<const double> x) {
+  std::vector<double> h(static_cast<std::size_t>(expert.f)), y(static_cast<std::size_t>(expert.d));
+  const auto d = static_cast<std::size_t>(expert.d), f = static_cast<std::size_t>(expert.f);
+  for (std::size_t i = 0; i < f; ++i) {
+    double gate = 0.0, up = 0.0;
+    for (std::size_t k = 0; k < d; ++k) {
+      if (!expert.gate.empty()) gate += expert.gate[i * d + k] * x[k];
+      up += expert.up[i * d + k] * x[k];
+    }
+    h[i] = activate(activation, gate, up);
+  }
+  for (std::size_t i = 0; i < d; ++i)
+    for (std::size_t k = 0; k < f; ++k) y[i] += expert.down[i * f + k] * h[k];
+  return y;
+}
+
+}  // namespace switchyard::oracle
