@@ -12,6 +12,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention.cpp"
 #include <hwy/aligned_allocator.h>
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -26,6 +27,7 @@ constexpr Index kQueryTile = 64;       // a multiple of every panel width
 constexpr Index kKeyTile = 96;         // keys of one forward step
 constexpr Index kBackwardKeys = 48;    // keys of one backward step
 constexpr Index kDecodeQueries = 8;    // fewer queries than this take the path that reads each key once for all rows
+constexpr Index kDecodeAhead = 12;     // keys between the one in hand and the one asked for
 constexpr Index kDecodeChunk = 256;    // keys of one decoding task
 constexpr Index kBackwardBlock = 384;  // keys of one backward task at least; a multiple of kBackwardKeys
 constexpr Index kBackwardBlocks = 4;   // backward tasks along the keys at most: each needs its own copy of d_q
@@ -198,6 +200,13 @@ HWY_INLINE float one_dot(const float* q, const float* k, Index cols) {
   return sum;
 }
 
+// Asks for four rows of a cache, which the hardware does not foresee: rows of one head lie a page or more apart.
+HWY_INLINE void prefetch_four(const float* row, Index stride, Index cols) {
+  constexpr Index kLineFloats = 16;
+  for (Index i = 0; i < 4; ++i, row += stride)
+    for (Index c = 0; c < cols; c += kLineFloats) hwy::Prefetch(row + c);
+}
+
 // Turns the first `visible` of `count` scores into weights, the others into 0. Returns the sum of the weights.
 HWY_INLINE float chunk_softmax(Index visible, Index count, float* scores, float& largest) {
   float top = kMinusInfinity;
@@ -212,7 +221,7 @@ HWY_INLINE float chunk_softmax(Index visible, Index count, float* scores, float&
   return sum;
 }
 
-// Tasks [begin, end) of (batch, kv head, chunk of keys). All query heads and queries that read a kv head share one
+// Tasks [begin, end) of (batch, chunk of keys, kv head). All query heads and queries that read a kv head share one
 // pass over its keys and values.
 void decode_chunks(const AttentionInputs& in, DecodePartials& partials, Index begin, Index end) {
   const AttentionShape& s = in.shape;
@@ -221,18 +230,21 @@ void decode_chunks(const AttentionInputs& in, DecodePartials& partials, Index be
   float* const query = memory.get();
   float* const scores = query + rows * cols;
   for (Index task = begin; task < end; ++task) {
-    const Index chunk = task % partials.chunks, kv_head = task / partials.chunks % s.kv_heads;
-    const Index batch = task / partials.chunks / s.kv_heads, head = kv_head * group;
+    const Index kv_head = task % s.kv_heads, chunk = task / s.kv_heads % partials.chunks;
+    const Index batch = task / s.kv_heads / partials.chunks, head = kv_head * group;
     const Index first = chunk * kDecodeChunk, count = std::min(kDecodeChunk, s.keys - first);
     for (Index r = 0; r < rows; ++r) {
       const float* const from = in.q_row(batch, r % s.queries, head + r / s.queries);
       for (Index c = 0; c < cols; ++c) query[r * cols + c] = from[c] * (s.scale * std::numbers::log2e_v<float>);
     }
     Index key = 0;
-    for (; key + 4 <= count; key += 4)
+    for (; key + 4 <= count; key += 4) {
+      const Index ahead = key + kDecodeAhead;
+      if (ahead + 4 <= count) prefetch_four(in.k_row(batch, first + ahead, head), in.k.stride, cols);
       for (Index r = 0; r < rows; ++r)
         four_dots(query + r * cols, in.k_row(batch, first + key, head), in.k.stride, cols,
                   scores + r * kDecodeChunk + key);
+    }
     for (; key < count; ++key)
       for (Index r = 0; r < rows; ++r)
         scores[r * kDecodeChunk + key] = one_dot(query + r * cols, in.k_row(batch, first + key, head), cols);
@@ -247,7 +259,8 @@ void decode_chunks(const AttentionInputs& in, DecodePartials& partials, Index be
                                        partials.largest[at]);
     }
     for (key = 0; key < count; key += 4) {
-      const Index step = std::min<Index>(4, count - key);
+      const Index step = std::min<Index>(4, count - key), ahead = key + kDecodeAhead;
+      if (ahead + 4 <= count) prefetch_four(in.v_row(batch, first + ahead, head), in.v.stride, cols);
       const float* const v0 = in.v_row(batch, first + key, head);
       // Past the end the last row is read again, with weight 0.
       const float* const v1 = v0 + std::min<Index>(1, step - 1) * in.v.stride;
