@@ -20,13 +20,13 @@ using Vector = hn::Vec<Tag>;
 constexpr Index kLanes = static_cast<Index>(hn::MaxLanes(Tag()));
 constexpr Index kNr = 2 * kLanes;
 
-// One step of k: `a` points to the element of the tile's first row, rows are `step` floats apart.
-#define SWITCHYARD_STEP(A, STEP, B)                                                    \
+// One step of k: A is the element of the tile's row i.
+#define SWITCHYARD_STEP(A, B)                                                          \
   {                                                                                    \
     const Vector b0 = hn::Load(d, (B));                                                \
     const Vector b1 = kVectors == 2 ? hn::Load(d, (B) + (kVectors - 1) * kLanes) : b0; \
     _Pragma("GCC unroll 8") for (Index i = 0; i < kRows; ++i) {                        \
-      const Vector x = hn::Set(d, (A)[i * (STEP)]);                                    \
+      const Vector x = hn::Set(d, A);                                                  \
       acc0[i] = hn::MulAdd(x, b0, acc0[i]);                                            \
       if constexpr (kVectors == 2) acc1[i] = hn::MulAdd(x, b1, acc1[i]);               \
     }                                                                                  \
@@ -59,39 +59,37 @@ void tile(Index k, const float* HWY_RESTRICT a, Index a_stride, const float* HWY
   }
   if constexpr (kLayout == LeftLayout::kColumns) {
     for (; k >= 2; k -= 2) {
-      SWITCHYARD_STEP(a, 1, b)
-      SWITCHYARD_STEP(a + a_stride, 1, b + kNr)
+      SWITCHYARD_STEP(a[i], b)
+      SWITCHYARD_STEP(a[a_stride + i], b + kNr)
       a += 2 * a_stride;
       b += 2 * kNr;
     }
-    if (k > 0) SWITCHYARD_STEP(a, 1, b)
+    if (k > 0) SWITCHYARD_STEP(a[i], b)
   } else if constexpr (kLayout == LeftLayout::kRows) {
-    for (; k >= 4; k -= 4) {
-      SWITCHYARD_STEP(a, a_stride, b)
-      SWITCHYARD_STEP(a + 1, a_stride, b + kNr)
-      SWITCHYARD_STEP(a + 2, a_stride, b + 2 * kNr)
-      SWITCHYARD_STEP(a + 3, a_stride, b + 3 * kNr)
-      a += 4;
-      b += 4 * kNr;
+    const float* row[kRows];
+    _Pragma("GCC unroll 8") for (Index i = 0; i < kRows; ++i) {
+      row[i] = a + i * a_stride;
+      // Hides that the rows are evenly spaced. GCC would keep an offset for every row and step of k in memory.
+      asm("" : "+r"(row[i]));
     }
-    for (; k > 0; --k) {
-      SWITCHYARD_STEP(a, a_stride, b)
-      a += 1;
-      b += kNr;
+    Index z = 0;
+    for (; z + 2 <= k; z += 2) {
+      SWITCHYARD_STEP(row[i][z], b)
+      SWITCHYARD_STEP(row[i][z + 1], b + kNr)
+      b += 2 * kNr;
     }
+    if (z < k) SWITCHYARD_STEP(row[i][z], b)
   } else {
     for (; k >= kNr; k -= kNr) {
-      for (Index j = 0; j < kNr; j += 4) {
-        SWITCHYARD_STEP(a + j, kNr, b)
-        SWITCHYARD_STEP(a + j + 1, kNr, b + kNr)
-        SWITCHYARD_STEP(a + j + 2, kNr, b + 2 * kNr)
-        SWITCHYARD_STEP(a + j + 3, kNr, b + 3 * kNr)
-        b += 4 * kNr;
+      for (Index j = 0; j < kNr; j += 2) {
+        SWITCHYARD_STEP(a[i * kNr + j], b)
+        SWITCHYARD_STEP(a[i * kNr + j + 1], b + kNr)
+        b += 2 * kNr;
       }
       a += a_stride;
     }
     for (Index j = 0; j < k; ++j) {
-      SWITCHYARD_STEP(a + j, kNr, b)
+      SWITCHYARD_STEP(a[i * kNr + j], b)
       b += kNr;
     }
   }
