@@ -56,7 +56,6 @@ void ModelConfig::validate(const std::string& where) const {
     if (layer.dense) check_size(row + ".dense.hidden", layer.dense->hidden);
     if (layer.moe) {
       layer.moe->validate(row + ".moe");
-      check_size(row + ".moe.router.experts", layer.moe->router.experts);
       check_size(row + ".moe.expert.hidden", layer.moe->expert.hidden);
       if (layer.moe->shared.hidden != 0) check_size(row + ".moe.shared.hidden", layer.moe->shared.hidden);
     }

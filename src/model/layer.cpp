@@ -13,8 +13,14 @@ RandomStream dropout_stream(const Pass& pass, Index layer, DropoutSite site) {
           static_cast<std::uint32_t>(layer) * 4U + static_cast<std::uint32_t>(site)};
 }
 
-std::vector<Value> Transformer::Layer::forward(Tape* tape, const Value& h_TD, const Pass& pass, bool quiet) const {
+std::vector<Value> Transformer::Layer::forward(Tape* tape, const Value& h_TD, const Pass& pass,
+                                               bool recomputing) const {
+  const auto inspect = [&](const char* part, const Value& value) {
+    if (pass.inspect != nullptr && !recomputing)
+      (*pass.inspect)(fmt::format("layers.{}.{}", index, part), value.tensor().f32());
+  };
   Value branch = attend(tape, autograd::rms_norm(tape, h_TD, *attention_norm, pass.norm_eps), pass);
+  inspect("attention", branch);
   branch =
       autograd::dropout(tape, std::move(branch), pass.dropout, dropout_stream(pass, index, DropoutSite::kAttention));
   const Value middle = autograd::add(tape, h_TD, std::move(branch));
@@ -29,7 +35,7 @@ std::vector<Value> Transformer::Layer::forward(Tape* tape, const Value& h_TD, co
     call.step = pass.step;
     call.token_id_T = pass.id_T;
     call.valid_T = pass.valid_T;
-    call.observer = quiet ? nullptr : pass.observer;
+    call.observer = recomputing ? nullptr : pass.observer;
     autograd::MoeParameters parameters = moe;
     parameters.store = store.get();
     autograd::MoeResult routed = autograd::moe_ffn(tape, x, *config.moe, parameters, call);
@@ -38,6 +44,7 @@ std::vector<Value> Transformer::Layer::forward(Tape* tape, const Value& h_TD, co
   } else {
     branch = autograd::ffn(tape, x, config.dense->activation, dense);
   }
+  inspect("ffn", branch);
   branch = autograd::dropout(tape, std::move(branch), pass.dropout, dropout_stream(pass, index, DropoutSite::kFfn));
   result.insert(result.begin(), autograd::add(tape, middle, std::move(branch)));
   return result;

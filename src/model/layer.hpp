@@ -18,7 +18,9 @@ struct Pass {
   std::uint64_t seed = 0;
   std::uint32_t step = 0;
   KvCache* cache = nullptr;
+  // Looked at during the forward pass only, not when a layer is recomputed.
   moe::RoutingObserver* observer = nullptr;
+  const std::function<void(std::string_view, std::span<const float>)>* inspect = nullptr;
   std::vector<std::int32_t> id_T;
   std::vector<std::int32_t> position_T;
   std::vector<std::uint8_t> valid_T;
@@ -44,9 +46,9 @@ struct Transformer::Layer {
   autograd::MoeParameters moe;
   std::unique_ptr<moe::ExpertStore> store;  // null: the experts are read from their parameters
 
-  // {residual stream after the layer} and, of a MoE layer, {its router loss}. `quiet`: no observer.
+  // {residual stream after the layer} and, of a MoE layer, {its router loss}. recomputing: nobody looks on.
   std::vector<autograd::Value> forward(autograd::Tape* tape, const autograd::Value& h_TD, const Pass& pass,
-                                       bool quiet) const;
+                                       bool recomputing) const;
 
  private:
   autograd::Value attend(autograd::Tape* tape, const autograd::Value& x_TD, const Pass& pass) const;

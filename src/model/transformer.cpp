@@ -154,6 +154,7 @@ ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const For
   pass->step = call.step;
   pass->cache = call.cache;
   pass->observer = call.observer;
+  pass->inspect = call.inspect;
   pass->id_T.assign(id_T.begin(), id_T.end());
   pass->valid_T.assign(call.valid_T.begin(), call.valid_T.end());
   const Index past = call.cache == nullptr ? 0 : call.cache->length();
@@ -162,6 +163,7 @@ ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const For
     for (Index s = 0; s < call.sequence; ++s) pass->position_T.push_back(static_cast<std::int32_t>(past + s));
 
   Value h = autograd::embedding(call.tape, *embedding_, id_T);
+  if (call.inspect != nullptr) (*call.inspect)("embedding", h.tensor().f32());
   if (call.cache != nullptr) call.cache->reserve(call.sequence);
   h = autograd::dropout(call.tape, std::move(h), pass->dropout, dropout_stream(*pass, 0, DropoutSite::kEmbedding));
   ForwardResult result;
@@ -179,6 +181,7 @@ ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const For
     if (outputs.size() > 1) result.router_losses.push_back(std::move(outputs[1]));
   }
   result.hidden_TD = autograd::rms_norm(call.tape, std::move(h), *final_norm_, config_.norm_eps);
+  if (call.inspect != nullptr) (*call.inspect)("final_norm", result.hidden_TD.tensor().f32());
   if (call.cache != nullptr) call.cache->advance(call.sequence);
   return result;
 }

@@ -4,7 +4,8 @@
 
 #include <atomic>
 #include <cstring>
-#include <new>
+
+#include "block_cache.hpp"
 
 namespace switchyard {
 namespace {
@@ -12,19 +13,20 @@ namespace {
 constexpr std::size_t kAlignment = 64;
 std::atomic<Index> g_current{0}, g_peak{0};
 
-// Zeroed memory comes from calloc, so that a large gradient costs nothing until it is touched.
+// Memory comes from the block cache. Fresh zeroed memory is calloc's, so that a large gradient costs nothing until it
+// is touched.
 std::shared_ptr<const void> allocate(std::size_t bytes, bool zero) {
-  const std::size_t padded = (bytes + kAlignment - 1) / kAlignment * kAlignment + kAlignment;
-  void* raw = zero ? std::calloc(padded, 1) : std::malloc(padded);
+  const std::size_t capacity = block_capacity((bytes + kAlignment - 1) / kAlignment * kAlignment + kAlignment);
+  void* raw = take_block(capacity, zero);
   if (raw == nullptr) fail(ErrorKind::kResource, "out of memory: cannot allocate {} bytes for a tensor", bytes);
   const auto counted = static_cast<Index>(bytes);
   const Index now = g_current.fetch_add(counted) + counted;
   Index peak = g_peak.load();
   while (peak < now && !g_peak.compare_exchange_weak(peak, now)) {
   }
-  return {raw, [counted](const void* p) {
+  return {raw, [counted, capacity](const void* p) {
             g_current.fetch_sub(counted);
-            std::free(const_cast<void*>(p));
+            give_block(const_cast<void*>(p), capacity);
           }};
 }
 

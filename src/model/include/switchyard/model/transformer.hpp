@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "switchyard/autograd/ops.hpp"
@@ -25,6 +27,9 @@ struct ForwardCall {
   std::uint32_t step = 0;
   moe::RoutingObserver* observer = nullptr;
   std::span<const std::uint8_t> valid_T;  // 0 = padding; empty = all are real
+  // Called with the name and values of each sub-layer's output as it is made ("embedding", "layers.2.attention",
+  // "layers.2.ffn", "final_norm"): how the trainer finds where a number stopped being finite. May throw.
+  const std::function<void(std::string_view name, std::span<const float> values)>* inspect = nullptr;
 };
 
 struct ForwardResult {
