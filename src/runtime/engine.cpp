@@ -40,21 +40,21 @@ const text::Tokenizer& Engine::tokenizer() const {
   return *tokenizer_;
 }
 
-void Engine::check_ids(std::span<const std::int32_t> ids) const {
+void check_ids(std::span<const std::int32_t> ids, Index vocab) {
   for (std::size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] < 0 || ids[i] >= config().vocab) {
-      fail(ErrorKind::kBadInput, "token {} has id {}, expected 0 to {}", i, ids[i], config().vocab - 1);
+    if (ids[i] < 0 || ids[i] >= vocab) {
+      fail(ErrorKind::kBadInput, "token {} has id {}, expected 0 to {}", i, ids[i], vocab - 1);
     }
   }
 }
 
-Session::Session(std::shared_ptr<Engine> engine, Index capacity)
-    : engine_(std::move(engine)),
-      cache_(engine_->config(), capacity == 0 ? engine_->config().max_positions : capacity) {}
+Session::Session(model::Transformer& transformer, Index capacity)
+    : transformer_(&transformer),
+      cache_(transformer.config(), capacity == 0 ? transformer.config().max_positions : capacity) {}
 
 std::span<const float> Session::append(std::span<const std::int32_t> ids) {
   require(!ids.empty(), "no tokens to append");
-  engine_->check_ids(ids);
+  check_ids(ids, transformer_->config().vocab);
   tokens_.insert(tokens_.end(), ids.begin(), ids.end());
   const auto count = static_cast<Index>(ids.size());
   if (cache_.length() + count <= cache_.capacity()) {
@@ -76,37 +76,37 @@ void Session::run(std::span<const std::int32_t> ids) {
     call.sequence = std::min(kPrefillChunk, count - begin);
     call.cache = &cache_;
     call.observer = observer_;
-    const auto result = engine_->transformer().forward(
+    const auto result = transformer_->forward(
         ids.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(call.sequence)), call);
     if (begin + call.sequence == count) {
-      logits_ = engine_->transformer().logits(result.hidden_TD.matrix().slice_rows(call.sequence - 1, 1));
+      logits_ = transformer_->logits(result.hidden_TD.matrix().slice_rows(call.sequence - 1, 1));
     }
   }
 }
 
-Generation generate(Engine& engine, Session& session, std::span<const std::int32_t> prompt, Index max_tokens,
-                    Sampler& sampler, const std::function<bool(std::int32_t)>& on_token) {
+Generation generate(Session& session, std::span<const std::int32_t> prompt, Sampler& sampler,
+                    const GenerateOptions& options) {
   std::vector<std::int32_t> start(prompt.begin(), prompt.end());
-  const text::Tokenizer* tokenizer = engine.has_tokenizer() ? &engine.tokenizer() : nullptr;
   if (start.empty() && session.tokens().empty()) {
-    start.push_back(tokenizer != nullptr && tokenizer->bos_id() ? *tokenizer->bos_id() : 0);
+    if (!options.begin) fail(ErrorKind::kUsage, "the prompt is empty and the model has no begin token");
+    start.push_back(*options.begin);
   }
-  require(!start.empty() || max_tokens == 0, "nothing to continue from");
   Generation result;
   result.prompt_tokens = static_cast<Index>(start.size());
+  if (options.max_tokens <= 0) return result;
   auto clock = std::chrono::steady_clock::now();
   std::span<const float> logits = session.append(start);
   result.prefill_seconds = seconds_since(clock);
   clock = std::chrono::steady_clock::now();
-  while (static_cast<Index>(result.ids.size()) < max_tokens) {
+  while (static_cast<Index>(result.ids.size()) < options.max_tokens) {
     const std::int32_t id = sampler.sample(logits, session.tokens());
-    if (tokenizer != nullptr && tokenizer->eos_id() == id) {
+    if (options.end == id) {
       result.ended = true;
       break;
     }
     result.ids.push_back(id);
-    if (on_token && !on_token(id)) break;
-    if (static_cast<Index>(result.ids.size()) < max_tokens) logits = session.append(std::span(&id, 1));
+    if (options.on_token && !options.on_token(id)) break;
+    if (static_cast<Index>(result.ids.size()) < options.max_tokens) logits = session.append(std::span(&id, 1));
   }
   result.decode_seconds = seconds_since(clock);
   return result;

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -13,6 +14,9 @@
 #include "switchyard/text/tokenizer.hpp"
 
 namespace switchyard::runtime {
+
+// kBadInput naming the id, its position and the vocabulary's size.
+void check_ids(std::span<const std::int32_t> ids, Index vocab);
 
 // Everything that many sessions share: weights, config, tokenizer.
 class Engine {
@@ -28,9 +32,6 @@ class Engine {
   const std::filesystem::path& folder() const { return folder_; }
   const std::string& family() const { return family_; }
 
-  // kBadInput naming the id, its position and the vocabulary's size.
-  void check_ids(std::span<const std::int32_t> ids) const;
-
  private:
   explicit Engine(model::Transformer transformer) : transformer_(std::move(transformer)) {}
   model::Transformer transformer_;
@@ -39,11 +40,12 @@ class Engine {
   std::string family_;
 };
 
-// One sequence with its KV cache. Use from one thread at a time; sessions of one engine may run side by side.
+// One sequence with its KV cache. The transformer must outlive it. Use from one thread at a time; sessions of one
+// transformer may run side by side.
 class Session {
  public:
   // capacity: tokens the cache may hold; 0 = the model's max_positions.
-  explicit Session(std::shared_ptr<Engine> engine, Index capacity = 0);
+  explicit Session(model::Transformer& transformer, Index capacity = 0);
 
   // Runs the tokens and returns the logits of the last one, [V], valid until the next call. Where the cache is full,
   // the older half of the sequence is forgotten and the rest is computed again, so that generation can go on.
@@ -51,12 +53,11 @@ class Session {
   std::span<const float> append(std::span<const std::int32_t> ids);
 
   const std::vector<std::int32_t>& tokens() const { return tokens_; }  // all that was ever appended
-  Index cached() const { return cache_.length(); }
   void set_observer(moe::RoutingObserver* observer) { observer_ = observer; }
 
  private:
   void run(std::span<const std::int32_t> ids);
-  std::shared_ptr<Engine> engine_;
+  model::Transformer* transformer_;
   model::KvCache cache_;
   std::vector<std::int32_t> tokens_;
   Tensor logits_;
@@ -70,9 +71,14 @@ struct Generation {
   bool ended = false;  // the model ended the text
 };
 
-// Continues a session by at most max_tokens. An empty prompt starts from the tokenizer's begin token, or from its
-// first id where it has none. on_token may stop the generation by returning false.
-Generation generate(Engine& engine, Session& session, std::span<const std::int32_t> prompt, Index max_tokens,
-                    Sampler& sampler, const std::function<bool(std::int32_t id)>& on_token = {});
+// Continues a session by at most max_tokens. The prompt may be empty only where the session has tokens already or
+// `begin` says what to start from. `end` stops the text. on_token may stop it too, by returning false.
+struct GenerateOptions {
+  Index max_tokens = 0;
+  std::optional<std::int32_t> begin, end;
+  std::function<bool(std::int32_t id)> on_token;
+};
+Generation generate(Session& session, std::span<const std::int32_t> prompt, Sampler& sampler,
+                    const GenerateOptions& options);
 
 }  // namespace switchyard::runtime

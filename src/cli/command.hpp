@@ -1,0 +1,32 @@
+#pragma once
+// The program's commands. Each file adds one; only this folder prints and exits.
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace switchyard::cli {
+
+// What to do once the command line is known. Set by the command that the user chose; throws Error.
+using Action = std::function<void()>;
+
+void add_train(CLI::App& program, Action& action);
+void add_generate(CLI::App& program, Action& action);
+void add_perplexity(CLI::App& program, Action& action);
+void add_inspect(CLI::App& program, Action& action);
+void add_logits(CLI::App& program, Action& action);
+void add_tokenize(CLI::App& program, Action& action);
+void add_report(CLI::App& program, Action& action);
+
+// -t, shared by all commands that compute.
+void add_threads(CLI::App& command, int& threads);
+// -m, required.
+void add_model(CLI::App& command, std::string& model);
+// --json.
+void add_json(CLI::App& command, bool& json);
+
+// The text of a file, or of standard input where the name is "-".
+std::string read_text(const std::string& file);
+
+}  // namespace switchyard::cli

@@ -1,0 +1,112 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "command.hpp"
+#include "switchyard/base/error.hpp"
+#include "switchyard/base/parallel.hpp"
+#include "switchyard/runtime/engine.hpp"
+#include "switchyard/text/utf8.hpp"
+
+namespace switchyard::cli {
+namespace {
+
+struct Options {
+  std::string model, prompt, file;
+  Index tokens = 128, context = 0;
+  runtime::SamplingConfig sampling;
+  int threads = 0;
+  bool json = false, no_echo = false;
+};
+
+double rate(Index tokens, double seconds) { return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0; }
+
+void run(const Options& options) {
+  options.sampling.validate();
+  std::string prompt = options.prompt;
+  if (!options.file.empty()) prompt = read_text(options.file);
+  const auto engine = runtime::Engine::load(options.model);
+  const text::Tokenizer& tokenizer = engine->tokenizer();
+  const auto ids = tokenizer.encode(prompt);
+  runtime::Session session(engine->transformer(), options.context);
+  runtime::Sampler sampler(options.sampling);
+  text::StreamDecoder decoder(tokenizer);
+  std::string text;
+  if (!options.json && !options.no_echo) fmt::print("{}", prompt);
+
+  runtime::GenerateOptions how;
+  how.max_tokens = options.tokens;
+  // A model without a begin token starts from its first id: an empty prompt is then a free sample.
+  how.begin = tokenizer.bos_id().value_or(0);
+  how.end = tokenizer.eos_id();
+  const auto emit = [&](const std::string& piece) {
+    if (options.json) {
+      text += piece;
+    } else {
+      fmt::print("{}", piece);
+      std::fflush(stdout);
+    }
+  };
+  how.on_token = [&](std::int32_t id) {
+    emit(decoder.push(id));
+    return true;
+  };
+  const runtime::Generation result = runtime::generate(session, ids, sampler, how);
+  emit(decoder.finish());
+  const auto decoded = std::max<Index>(0, static_cast<Index>(result.ids.size()) - 1);
+  if (options.json) {
+    nlohmann::ordered_json json;
+    json["prompt"] = text::replace_invalid_utf8(prompt);
+    json["text"] = text;
+    json["prompt_ids"] = ids;
+    json["ids"] = result.ids;
+    json["ended"] = result.ended;
+    json["prefill_tokens_per_second"] = rate(result.prompt_tokens, result.prefill_seconds);
+    json["decode_tokens_per_second"] = rate(decoded, result.decode_seconds);
+    fmt::print("{}\n", json.dump());
+    return;
+  }
+  fmt::print("\n");
+  if (::isatty(STDERR_FILENO) == 1) {
+    fmt::print(stderr, "\n{} prompt tokens at {:.0f}/s, {} new tokens at {:.0f}/s{}\n", result.prompt_tokens,
+               rate(result.prompt_tokens, result.prefill_seconds), result.ids.size(),
+               rate(decoded, result.decode_seconds), result.ended ? ", ended by the model" : "");
+  }
+}
+
+}  // namespace
+
+void add_generate(CLI::App& program, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = program.add_subcommand("generate", "Continue a text");
+  add_model(*command, options->model);
+  auto* prompt = command->add_option("-p,--prompt", options->prompt, "The text to continue; empty = a free sample");
+  command->add_option("-f,--file", options->file, "Read the prompt from a file (- = standard input)")->excludes(prompt);
+  command->add_option("-n,--predict", options->tokens, "Most tokens to generate")
+      ->check(CLI::Range(Index{0}, Index{1} << 30))
+      ->capture_default_str();
+  command->add_option("-c,--ctx-size", options->context, "Tokens the model sees; 0 = what it was made for")
+      ->check(CLI::Range(Index{0}, Index{1} << 24))
+      ->capture_default_str();
+  runtime::SamplingConfig& s = options->sampling;
+  command->add_option("--temp", s.temperature, "Temperature; 0 = always the likeliest token")->capture_default_str();
+  command->add_option("--top-k", s.top_k, "Keep the k likeliest tokens; 0 = all")->capture_default_str();
+  command->add_option("--top-p", s.top_p, "Keep the likeliest tokens that make up p; 1 = all")->capture_default_str();
+  command->add_option("--min-p", s.min_p, "Keep tokens at least this likely against the likeliest; 0 = all")
+      ->capture_default_str();
+  command->add_option("--repeat-penalty", s.repeat_penalty, "Penalty on tokens seen lately; 1 = none")
+      ->capture_default_str();
+  command->add_option("--repeat-last-n", s.repeat_last, "How many tokens back the penalty looks")
+      ->capture_default_str();
+  command->add_option("-s,--seed", s.seed, "Same seed, same text")->capture_default_str();
+  command->add_flag("--no-echo", options->no_echo, "Do not print the prompt before its continuation");
+  add_threads(*command, options->threads);
+  add_json(*command, options->json);
+  command->footer("\nExample:\n  switchyard generate -m runs/quickstart -p \"And the Lord said\" -n 200 --temp 0.7\n");
+  command->callback(
+      [options, &action] { action = [options] { ThreadArena(options->threads).run([&] { run(*options); }); }; });
+}
+
+}  // namespace switchyard::cli

@@ -1,0 +1,157 @@
+#include <fmt/format.h>
+
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "command.hpp"
+#include "routing_text.hpp"
+#include "switchyard/base/error.hpp"
+#include "switchyard/base/parallel.hpp"
+#include "switchyard/base/progress.hpp"
+#include "switchyard/model/score_tokens.hpp"
+#include "switchyard/runtime/engine.hpp"
+
+namespace switchyard::cli {
+namespace {
+
+struct Options {
+  std::string model, file;
+  Index layer = -1;
+  int threads = 0;
+  bool json = false;
+};
+
+// "layers 0-3: 16 experts, 2 a token, ..." - equal neighbours share a line.
+std::string describe_layer(const model::LayerConfig& layer) {
+  const model::AttentionConfig& a = layer.attention;
+  std::string text = fmt::format("attention {} heads, {} kv, {} wide{}; ", a.heads, a.kv_heads, a.head_dim,
+                                 a.qk_norm ? ", qk norm" : "");
+  if (layer.dense)
+    return text +
+           fmt::format("dense FFN {} ({})", layer.dense->hidden, kernels::activation_name(layer.dense->activation));
+  const moe::MoeConfig& m = *layer.moe;
+  text += fmt::format("{} experts of {} ({}), {} a token; {} {}, weights {}", m.router.experts, m.expert.hidden,
+                      kernels::activation_name(m.expert.activation), m.router.top_k, m.router.score, m.router.select,
+                      m.router.normalise == "none" ? "as they are" : "normalised by " + m.router.normalise);
+  if (m.router.scale != 1.0F) text += fmt::format(", times {}", m.router.scale);
+  if (m.router.selection_bias) text += ", selection bias";
+  if (m.shared.hidden > 0)
+    text += fmt::format("; shared expert {}{}", m.shared.hidden, m.shared.gated ? " (gated)" : "");
+  return text;
+}
+
+void print_model(const runtime::Engine& engine, const model::ParameterCounts& counts) {
+  const model::ModelConfig& c = engine.config();
+  fmt::print("{}\n", engine.folder().string());
+  fmt::print("  family      {}\n", engine.family());
+  fmt::print("  parameters  {} in all, {} active a token ({:.0f}%), {} of them embedding\n",
+             format_count(static_cast<double>(counts.total)), format_count(static_cast<double>(counts.active)),
+             100.0 * static_cast<double>(counts.active) / static_cast<double>(counts.total),
+             format_count(static_cast<double>(counts.embedding)));
+  fmt::print("  shape       {} layers, width {}, vocabulary {}{}, {} positions\n", c.layers.size(), c.width, c.vocab,
+             c.tied_embeddings ? " (tied)" : "", c.max_positions);
+  for (std::size_t begin = 0; begin < c.layers.size();) {
+    const std::string text = describe_layer(c.layers[begin]);
+    std::size_t end = begin + 1;
+    while (end < c.layers.size() && describe_layer(c.layers[end]) == text) ++end;
+    fmt::print("  layer{:<6} {}\n",
+               end - begin == 1 ? fmt::format(" {}", begin) : fmt::format("s {}-{}", begin, end - 1), text);
+    begin = end;
+  }
+}
+
+nlohmann::ordered_json model_json(const runtime::Engine& engine, const model::ParameterCounts& counts) {
+  const model::ModelConfig& c = engine.config();
+  nlohmann::ordered_json json;
+  json["folder"] = engine.folder().string();
+  json["family"] = engine.family();
+  json["parameters"] = {{"total", counts.total}, {"active", counts.active}, {"embedding", counts.embedding}};
+  json["vocab"] = c.vocab;
+  json["width"] = c.width;
+  json["max_positions"] = c.max_positions;
+  json["tied_embeddings"] = c.tied_embeddings;
+  json["layers"] = nlohmann::ordered_json::array();
+  for (const model::LayerConfig& layer : c.layers) {
+    nlohmann::ordered_json row{{"heads", layer.attention.heads},
+                               {"kv_heads", layer.attention.kv_heads},
+                               {"head_dim", layer.attention.head_dim}};
+    if (layer.dense) row["hidden"] = layer.dense->hidden;
+    if (layer.moe) {
+      const moe::MoeConfig& m = *layer.moe;
+      row["experts"] = m.router.experts;
+      row["top_k"] = m.router.top_k;
+      row["expert_hidden"] = m.expert.hidden;
+      row["shared_hidden"] = m.shared.hidden;
+      row["score"] = m.router.score;
+      row["select"] = m.router.select;
+      row["normalise"] = m.router.normalise;
+      row["scale"] = m.router.scale;
+    }
+    json["layers"].push_back(std::move(row));
+  }
+  return json;
+}
+
+void run(const Options& options) {
+  const auto engine = runtime::Engine::load(options.model);
+  const model::ParameterCounts counts = model::count_parameters(engine->config());
+  nlohmann::ordered_json json;
+  if (options.json) {
+    json = model_json(*engine, counts);
+  } else {
+    print_model(*engine, counts);
+  }
+  if (!options.file.empty()) {
+    const auto ids = engine->tokenizer().encode(read_text(options.file));
+    if (ids.size() < 2) fail(ErrorKind::kBadInput, "{}: {} tokens, expected 2 or more", options.file, ids.size());
+    observe::RoutingProfile profile;
+    model::ScoreOptions how;
+    how.window = std::min(engine->config().max_positions, static_cast<Index>(ids.size()));
+    how.batch = std::max<Index>(1, Index{2048} / how.window);
+    how.observer = &profile;
+    ProgressLine line("routing", ids.size() / static_cast<std::size_t>(how.window) + 1);
+    how.progress = [&](std::uint64_t done, std::uint64_t) { line.update(done); };
+    model::score_tokens(engine->transformer(), ids, how);
+    line.clear();
+    if (options.layer >= 0 && profile.layers().count(options.layer) == 0) {
+      fail(ErrorKind::kUsage, "--layer {}: not a MoE layer of this model", options.layer);
+    }
+    if (options.json) {
+      json["routing"] = routing_json(profile, &engine->tokenizer());
+    } else if (profile.layers().empty()) {
+      fmt::print("\nThis model is dense: there is no routing to show.\n");
+    } else {
+      fmt::print("\nRouting of {} ({} tokens)\n{}", options.file, ids.size(), load_table(profile));
+      const Index first = profile.layers().begin()->first, last = profile.layers().rbegin()->first;
+      for (const auto& [index, layer] : profile.layers()) {
+        const bool wanted = options.layer >= 0 ? index == options.layer : index == first || index == last;
+        if (wanted) fmt::print("\n{}", favourite_table(profile, index, engine->tokenizer()));
+      }
+      if (options.layer < 0 && profile.layers().size() > 2)
+        fmt::print("\n(--layer N shows the tokens of another layer)\n");
+    }
+  }
+  if (options.json) fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& program, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = program.add_subcommand("inspect", "Show a model's shape and how it routes a text");
+  add_model(*command, options->model);
+  command->add_option("-f,--file", options->file,
+                      "Route this text and show what every expert does (- = standard input)");
+  command->add_option("--layer", options->layer, "Show the favourite tokens of this layer's experts");
+  add_threads(*command, options->threads);
+  add_json(*command, options->json);
+  command->footer(
+      "\nLoad      assignments an expert got; a bar of half height is the mean, full height twice the mean or more\n"
+      "MaxVio    largest load / mean load - 1: 0 is perfectly even\n"
+      "entropy   of the router's probabilities, as a share of the most possible: 100% is undecided\n"
+      "dead      experts that got no token of this text\n");
+  command->callback(
+      [options, &action] { action = [options] { ThreadArena(options->threads).run([&] { run(*options); }); }; });
+}
+
+}  // namespace switchyard::cli

@@ -1,0 +1,47 @@
+#include <fmt/format.h>
+
+#include "command.hpp"
+#include "switchyard/base/error.hpp"
+#include "switchyard/base/parallel.hpp"
+#include "switchyard/formats/npy.hpp"
+#include "switchyard/runtime/engine.hpp"
+
+namespace switchyard::cli {
+namespace {
+
+struct Options {
+  std::string model, prompt, output;
+  std::vector<std::int32_t> tokens;
+  int threads = 0;
+};
+
+void run(const Options& options) {
+  const auto engine = runtime::Engine::load(options.model);
+  const std::vector<std::int32_t> ids =
+      options.tokens.empty() ? engine->tokenizer().encode(options.prompt) : options.tokens;
+  if (ids.empty()) fail(ErrorKind::kUsage, "no tokens: give --tokens or a text with -p");
+  runtime::check_ids(ids, engine->config().vocab);
+  model::ForwardCall call;
+  call.sequence = static_cast<Index>(ids.size());
+  const auto result = engine->transformer().forward(ids, call);
+  const Tensor logits = engine->transformer().logits(result.hidden_TD.matrix());
+  formats::write_npy(options.output, logits);
+  fmt::print("{}: float32 {}\n", options.output, logits.shape().to_string());
+}
+
+}  // namespace
+
+void add_logits(CLI::App& program, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      program.add_subcommand("logits", "Write a model's logits for given tokens as NPY, to compare engines");
+  add_model(*command, options->model);
+  auto* tokens = command->add_option("--tokens", options->tokens, "Token ids, 1,2,3")->delimiter(',');
+  command->add_option("-p,--prompt", options->prompt, "A text instead of ids")->excludes(tokens);
+  command->add_option("-o,--output", options->output, "The file to write: [T, V] float32")->required();
+  add_threads(*command, options->threads);
+  command->callback(
+      [options, &action] { action = [options] { ThreadArena(options->threads).run([&] { run(*options); }); }; });
+}
+
+}  // namespace switchyard::cli
