@@ -14,18 +14,21 @@ namespace switchyard::model {
 
 struct LoadedModel {
   Transformer transformer;
-  std::unique_ptr<text::Tokenizer> tokenizer;  // null where the folder has none
+  std::unique_ptr<text::Tokenizer> tokenizer;  // null where load_tokenizer() finds none that it reads
   std::string family;                          // model_type of config.json
 };
 
 // Throws kNotFound / kBadInput / kUnsupported naming the file and the key or tensor: a missing or unknown tensor, a
-// wrong shape or type, a config that does not fit. Float types are converted to float32.
+// wrong shape or type, a config that does not fit, a tokenizer with more ids than the vocabulary. Float types are
+// converted to float32, each tensor straight into its parameter: the model is in memory once. Everything is checked
+// before memory is taken for it. Formats and dialects: docs/formats/checkpoint.md.
 LoadedModel load_model(const std::filesystem::path& folder);
 // Only the config: nothing of the weights is read.
 ModelConfig load_model_config(const std::filesystem::path& folder);
 
-// Writes into `folder`, which must exist (a caller that wants all or nothing passes AtomicDirectory::path()).
-// tokenizer may be null. Returns the model_type that was written.
+// Writes into `folder`, which must exist and hold no other model (a caller that wants all or nothing passes
+// AtomicDirectory::path()). tokenizer may be null. Returns the model_type that was written: the first family that
+// expresses the architecture exactly. Throws kResource where the disk is full or read-only.
 std::string save_model(const std::filesystem::path& folder, const Transformer& transformer,
                        const text::Tokenizer* tokenizer);
 

@@ -1,0 +1,53 @@
+#pragma once
+// What the dialects of the llama-like families share. Spellings of transformers 4 and 5 are both read; those of 4 are
+// written, which both read.
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "switchyard/formats/json_config.hpp"
+#include "switchyard/model/config.hpp"
+
+namespace switchyard::model {
+
+// A size: 1 to 2^31 - 1, so that the product of two never overflows.
+Index read_size(const formats::JsonConfig& json, std::string_view key);
+// A count of layers, experts and the like that may be 0.
+Index read_count_or(const formats::JsonConfig& json, std::string_view key, Index otherwise);
+
+// kUnsupported "file: key: found VALUE, only EXPECTED is supported" where the key is there with another value.
+void expect_int(const formats::JsonConfig& json, std::string_view key, Index expected);
+void expect_float(const formats::JsonConfig& json, std::string_view key, double expected);
+void expect_bool(const formats::JsonConfig& json, std::string_view key, bool expected);
+void expect_string(const formats::JsonConfig& json, std::string_view key, std::string_view expected);
+
+// Defaults of a family's configuration class in transformers, for keys that a file may leave out.
+struct DecoderDefaults {
+  double rope_theta = 10000.0;
+  double partial_rotary_factor = 1.0;
+  bool kv_heads_optional = false;       // absent: as many as heads
+  std::string_view window_switch = "";  // the key that turns sliding_window on; empty: it is always on
+};
+
+// Everything but biases, q/k norms and feed-forward networks. One row a layer, all with the same attention.
+ModelConfig read_decoder(const formats::JsonConfig& json, const DecoderDefaults& defaults);
+// The same keys, from the first layer.
+nlohmann::ordered_json decoder_json(const ModelConfig& config);
+
+// float32 as the double whose shortest decimal is that of the float: 1e-5F is written 1e-05.
+double shortest(float value);
+
+// The first row of a kind; null where there is none.
+const DenseFfnConfig* first_dense(const ModelConfig& config);
+const moe::MoeConfig* first_moe(const ModelConfig& config);
+std::vector<Index> dense_layers(const ModelConfig& config);
+// The number of dense layers before the first MoE layer.
+Index leading_dense_layers(const ModelConfig& config);
+// The width of dense layers. Where there are none the key must still be there: the experts' active width, which is
+// what the published models have.
+Index dense_hidden(const ModelConfig& config);
+
+}  // namespace switchyard::model

@@ -1,0 +1,245 @@
+#include "native_schema.hpp"
+
+#include <algorithm>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+
+#include "common.hpp"
+#include "switchyard/base/error.hpp"
+
+namespace switchyard::model {
+namespace {
+
+using formats::JsonConfig;
+using Json = nlohmann::ordered_json;
+
+void check_keys(const JsonConfig& json, std::initializer_list<std::string_view> known) {
+  for (const std::string& key : json.keys()) {
+    if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+    fail(ErrorKind::kUnsupported, "{}: unknown key, expected one of {}", json.where(key), fmt::join(known, ", "));
+  }
+}
+
+kernels::Activation read_activation(const JsonConfig& json) {
+  try {
+    return kernels::parse_activation(json.get_string("activation"));
+  } catch (const Error& error) {
+    fail(error.kind(), "{}: {}", json.where("activation"), error.what());
+  }
+}
+
+std::string_view pairing_name(kernels::RopePairing pairing) {
+  return pairing == kernels::RopePairing::kHalfSplit ? "half-split" : "interleaved";
+}
+
+kernels::RopePairing read_pairing(const JsonConfig& json) {
+  const std::string name = json.get_string("rope_pairing");
+  for (const auto pairing : {kernels::RopePairing::kHalfSplit, kernels::RopePairing::kInterleaved}) {
+    if (name == pairing_name(pairing)) return pairing;
+  }
+  fail(ErrorKind::kBadInput, "{}: found {}, expected half-split or interleaved", json.where("rope_pairing"), name);
+}
+
+Json attention_json(const AttentionConfig& attention) {
+  return {{"heads", attention.heads},
+          {"kv_heads", attention.kv_heads},
+          {"head_dim", attention.head_dim},
+          {"rope_theta", attention.rope_theta},
+          {"rope_pairing", pairing_name(attention.rope_pairing)},
+          {"qkv_bias", attention.qkv_bias},
+          {"output_bias", attention.output_bias},
+          {"qk_norm", attention.qk_norm}};
+}
+
+AttentionConfig read_attention(const JsonConfig& json) {
+  check_keys(json,
+             {"heads", "kv_heads", "head_dim", "rope_theta", "rope_pairing", "qkv_bias", "output_bias", "qk_norm"});
+  AttentionConfig attention;
+  attention.heads = read_size(json, "heads");
+  attention.kv_heads = read_size(json, "kv_heads");
+  attention.head_dim = read_size(json, "head_dim");
+  attention.rope_theta = json.get_float("rope_theta");
+  attention.rope_pairing = read_pairing(json);
+  attention.qkv_bias = json.get_bool("qkv_bias");
+  attention.output_bias = json.get_bool("output_bias");
+  attention.qk_norm = json.get_bool("qk_norm");
+  return attention;
+}
+
+Json dense_json(const DenseFfnConfig& dense) {
+  return {{"hidden", dense.hidden}, {"activation", kernels::activation_name(dense.activation)}};
+}
+
+DenseFfnConfig read_dense(const JsonConfig& json) {
+  check_keys(json, {"hidden", "activation"});
+  DenseFfnConfig dense;
+  dense.hidden = read_size(json, "hidden");
+  dense.activation = read_activation(json);
+  return dense;
+}
+
+Json moe_json(const moe::MoeConfig& moe) {
+  const moe::RouterConfig& router = moe.router;
+  Json json;
+  json["router"] = {{"experts", router.experts},
+                    {"top_k", router.top_k},
+                    {"score", router.score},
+                    {"select", router.select},
+                    {"normalise", router.normalise},
+                    {"scale", shortest(router.scale)},
+                    {"logits_bias", router.logits_bias},
+                    {"selection_bias", router.selection_bias}};
+  json["expert"] = {{"hidden", moe.expert.hidden}, {"activation", kernels::activation_name(moe.expert.activation)}};
+  if (moe.shared.hidden != 0) json["shared"] = {{"hidden", moe.shared.hidden}, {"gated", moe.shared.gated}};
+  return json;
+}
+
+moe::MoeConfig read_moe(const JsonConfig& json) {
+  check_keys(json, {"router", "expert", "shared"});
+  moe::MoeConfig moe;
+  const JsonConfig router = json.object("router");
+  check_keys(router, {"experts", "top_k", "score", "select", "normalise", "scale", "logits_bias", "selection_bias"});
+  moe.router.experts = read_size(router, "experts");
+  moe.router.top_k = read_size(router, "top_k");
+  moe.router.score = router.get_string("score");
+  moe.router.select = router.get_string("select");
+  moe.router.normalise = router.get_string("normalise");
+  moe.router.scale = static_cast<float>(router.get_float("scale"));
+  moe.router.logits_bias = router.get_bool("logits_bias");
+  moe.router.selection_bias = router.get_bool("selection_bias");
+  const JsonConfig expert = json.object("expert");
+  check_keys(expert, {"hidden", "activation"});
+  moe.expert.hidden = read_size(expert, "hidden");
+  moe.expert.activation = read_activation(expert);
+  if (json.has("shared")) {
+    const JsonConfig shared = json.object("shared");
+    check_keys(shared, {"hidden", "gated"});
+    moe.shared.hidden = read_size(shared, "hidden");
+    moe.shared.gated = shared.get_bool("gated");
+  }
+  return moe;
+}
+
+Json row_json(const LayerConfig& layer) {
+  Json json;
+  json["attention"] = attention_json(layer.attention);
+  if (layer.dense) json["dense"] = dense_json(*layer.dense);
+  if (layer.moe) json["moe"] = moe_json(*layer.moe);
+  return json;
+}
+
+LayerConfig read_row(const JsonConfig& json) {
+  check_keys(json, {"attention", "dense", "moe"});
+  LayerConfig layer;
+  layer.attention = read_attention(json.object("attention"));
+  if (json.has("dense")) layer.dense = read_dense(json.object("dense"));
+  if (json.has("moe")) layer.moe = read_moe(json.object("moe"));
+  return layer;
+}
+
+Json training_row_json(const moe::MoeConfig& moe) {
+  Json json;
+  json["capacity"] = {
+      {"factor", shortest(moe.capacity.factor)}, {"minimum", moe.capacity.minimum}, {"drop", moe.capacity.drop}};
+  json["balance"] = {{"load_balance", shortest(moe.balance.load_balance)},
+                     {"z_loss", shortest(moe.balance.z_loss)},
+                     {"bias_update_rate", shortest(moe.balance.bias_update_rate)}};
+  return json;
+}
+
+void read_training_row(const JsonConfig& json, moe::MoeConfig& moe) {
+  check_keys(json, {"capacity", "balance"});
+  const JsonConfig capacity = json.object("capacity");
+  check_keys(capacity, {"factor", "minimum", "drop"});
+  moe.capacity.factor = static_cast<float>(capacity.get_float("factor"));
+  moe.capacity.minimum = read_size(capacity, "minimum");
+  moe.capacity.drop = capacity.get_string("drop");
+  const JsonConfig balance = json.object("balance");
+  check_keys(balance, {"load_balance", "z_loss", "bias_update_rate"});
+  moe.balance.load_balance = static_cast<float>(balance.get_float("load_balance"));
+  moe.balance.z_loss = static_cast<float>(balance.get_float("z_loss"));
+  moe.balance.bias_update_rate = static_cast<float>(balance.get_float("bias_update_rate"));
+}
+
+// Gives equal rows one name, "row-0", "row-1" and so on.
+class RowNames {
+ public:
+  std::string name(const Json& row) {
+    auto found = std::find(rows_.begin(), rows_.end(), row);
+    if (found == rows_.end()) found = rows_.insert(rows_.end(), row);
+    return fmt::format("row-{}", found - rows_.begin());
+  }
+  Json json() const {
+    Json named = Json::object();
+    for (std::size_t i = 0; i < rows_.size(); ++i) named[fmt::format("row-{}", i)] = rows_[i];
+    return named;
+  }
+
+ private:
+  std::vector<Json> rows_;
+};
+
+}  // namespace
+
+Json architecture_json(const ModelConfig& config) {
+  RowNames rows;
+  Json layers = Json::array();
+  for (const LayerConfig& layer : config.layers) layers.push_back(rows.name(row_json(layer)));
+  Json json;
+  json["vocab_size"] = config.vocab;
+  json["hidden_size"] = config.width;
+  json["max_position_embeddings"] = config.max_positions;
+  json["rms_norm_eps"] = shortest(config.norm_eps);
+  json["tie_word_embeddings"] = config.tied_embeddings;
+  json["rows"] = rows.json();
+  json["layers"] = std::move(layers);
+  return json;
+}
+
+ModelConfig read_architecture(const JsonConfig& json) {
+  ModelConfig config;
+  config.vocab = read_size(json, "vocab_size");
+  config.width = read_size(json, "hidden_size");
+  config.max_positions = read_size(json, "max_position_embeddings");
+  config.norm_eps = static_cast<float>(json.get_float("rms_norm_eps"));
+  config.tied_embeddings = json.get_bool("tie_word_embeddings");
+  const JsonConfig rows = json.object("rows");
+  for (const std::string& name : json.get_strings("layers")) config.layers.push_back(read_row(rows.object(name)));
+  return config;
+}
+
+Json training_json(const ModelConfig& config) {
+  const Json defaults = training_row_json(moe::MoeConfig{});
+  RowNames rows;
+  Json layers = Json::array();
+  bool all_default = true;
+  for (const LayerConfig& layer : config.layers) {
+    const Json row = layer.moe ? training_row_json(*layer.moe) : defaults;
+    all_default = all_default && row == defaults;
+    layers.push_back(rows.name(row));
+  }
+  Json json = Json::object();
+  if (config.dropout != 0.0F) json["dropout"] = shortest(config.dropout);
+  if (!all_default) {
+    json["rows"] = rows.json();
+    json["layers"] = std::move(layers);
+  }
+  return json;
+}
+
+void read_training(const JsonConfig& json, ModelConfig& config) {
+  check_keys(json, {"dropout", "rows", "layers"});
+  config.dropout = static_cast<float>(json.get_float_or("dropout", 0.0));
+  if (!json.has("layers")) return;
+  const JsonConfig rows = json.object("rows");
+  const std::vector<std::string> layers = json.get_strings("layers");
+  if (layers.size() != config.layers.size()) {
+    fail(ErrorKind::kBadInput, "{}: found {} names, expected one for each of {} layers", json.where("layers"),
+         layers.size(), config.layers.size());
+  }
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (config.layers[i].moe) read_training_row(rows.object(layers[i]), *config.layers[i].moe);
+  }
+}
+
+}  // namespace switchyard::model

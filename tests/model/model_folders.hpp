@@ -1,0 +1,91 @@
+#pragma once
+// Model folders for tests: temporary ones, copies of golden ones, and changes to their files.
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "switchyard/base/atomic_file.hpp"
+#include "switchyard/base/error.hpp"
+#include "switchyard/formats/safetensors.hpp"
+#include "switchyard/model/checkpoint.hpp"
+
+namespace switchyard::model {
+
+// A folder that is gone when the test is over.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    static int count = 0;
+    path_ = std::filesystem::temp_directory_path() / fmt::format("switchyard-model-{}-{}", ::getpid(), count++);
+    std::filesystem::create_directories(path_);
+  }
+  explicit TemporaryFolder(const std::filesystem::path& copy_of) : TemporaryFolder() {
+    std::filesystem::copy(copy_of, path_, std::filesystem::copy_options::recursive);
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+inline std::filesystem::path golden(const std::string& name) {
+  return std::filesystem::path(SWITCHYARD_TEST_DIR) / "golden" / name;
+}
+
+inline void write_text(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+// Replaces `from`, which must be there, in a text file.
+inline void replace_in(const std::filesystem::path& path, const std::string& from, const std::string& to) {
+  std::string text = read_file(path);
+  const std::size_t at = text.find(from);
+  ASSERT_NE(at, std::string::npos) << path << " has no " << from;
+  write_text(path, text.replace(at, from.size(), to));
+}
+
+using Tensors = std::map<std::string, Tensor>;
+
+// Owning copies of all tensors of a folder.
+inline Tensors read_tensors(const std::filesystem::path& folder) {
+  const auto files = formats::TensorFiles::open(folder);
+  Tensors tensors;
+  for (const std::string& name : files.names()) tensors.emplace(name, files.load(name).clone());
+  return tensors;
+}
+
+inline std::vector<formats::NamedTensor> named(const Tensors& tensors) {
+  std::vector<formats::NamedTensor> list;
+  for (const auto& [name, tensor] : tensors) list.push_back({name, &tensor});
+  return list;
+}
+
+// Rewrites model.safetensors of a folder after a change.
+inline void change_tensors(const std::filesystem::path& folder, const std::function<void(Tensors&)>& change) {
+  Tensors tensors = read_tensors(folder);
+  change(tensors);
+  formats::write_safetensors(folder / "model.safetensors", named(tensors));
+}
+
+inline Tensor logits_of(Transformer& transformer, std::span<const std::int32_t> ids, KvCache* cache = nullptr) {
+  ForwardCall call;
+  call.sequence = static_cast<Index>(ids.size());
+  call.cache = cache;
+  return transformer.logits(transformer.forward(ids, call).hidden_TD.matrix());
+}
+
+}  // namespace switchyard::model
