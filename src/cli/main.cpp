@@ -19,7 +19,8 @@ constexpr const char* kExamples =
 
 int run(int argc, char** argv) {
   using namespace switchyard;
-  CLI::App program(kAbout, "switchyard");
+  // The name as it was called, so that the commands we suggest can be pasted.
+  CLI::App program(kAbout, argc > 0 ? argv[0] : "switchyard");
   program.set_version_flag("--version", SWITCHYARD_VERSION);
   program.footer(kExamples);
   program.require_subcommand(1);

@@ -129,7 +129,8 @@ class Console final : public train::TrainListener {
 
 std::string default_out(const std::string& recipe) { return "runs/" + std::filesystem::path(recipe).stem().string(); }
 
-void print_summary(const RunSummary& summary, const Console& console, const std::string& out) {
+void print_summary(const RunSummary& summary, const Console& console, const std::string& out,
+                   const std::string& program) {
   fmt::print("\nHeld-out loss: {:.4f} bits per byte ({:.4f} nats a token)\n", summary.evaluation.bits_per_byte,
              summary.evaluation.loss);
   for (const DomainLoss& domain : summary.domains) {
@@ -145,12 +146,12 @@ void print_summary(const RunSummary& summary, const Console& console, const std:
   }
   fmt::print(
       "\nThe run is in {0}: checkpoints/, metrics.jsonl, report.html (open it in a browser)\n\nNext:\n"
-      "  switchyard generate -m {0} -p \"Once\" -n 200\n"
-      "  switchyard inspect -m {0} -f SOME_TEXT_FILE\n",
-      out);
+      "  {1} generate -m {0} -p \"The\" -n 200\n"
+      "  {1} inspect -m {0} -f README.md    # any text: which expert takes which word\n",
+      out, program);
 }
 
-void run(const Options& options) {
+void run(const Options& options, const std::string& program) {
   const train::Recipe recipe = train::load_recipe(options.recipe, options.set);
   const std::string out = options.out.empty() ? default_out(options.recipe) : options.out;
   std::signal(SIGINT, on_interrupt);
@@ -162,8 +163,8 @@ void run(const Options& options) {
   how.stop = &g_stop;
   const train::TrainResult result = train::train(recipe, how, console);
   if (!result.finished) {
-    fmt::print(stderr, "\nstopped at step {}; saved {}\ngo on with: switchyard train {} --out {} --resume\n",
-               result.step, result.checkpoint.string(), options.recipe, out);
+    fmt::print(stderr, "\nstopped at step {}; saved {}\ngo on with: {} train {} --out {} --resume\n", result.step,
+               result.checkpoint.string(), program, options.recipe, out);
     if (options.json) {
       fmt::print("{}\n", nlohmann::ordered_json{{"step", result.step}, {"finished", false}}.dump());
     }
@@ -172,7 +173,7 @@ void run(const Options& options) {
   const RunSummary summary = summarize_run(out);
   write_run_report(out, std::filesystem::path(out) / "report.html", summary);
   if (!options.json) {
-    print_summary(summary, console, out);
+    print_summary(summary, console, out, program);
     return;
   }
   nlohmann::ordered_json json;
