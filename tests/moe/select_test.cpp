@@ -28,7 +28,7 @@ void expect_same_choices(const Assignments& list, const std::vector<oracle::MoeC
 
 // Coarse scores, so that almost every row has ties, also at the k-th place.
 TEST(SelectTopK, AgreesWithTheOracleIncludingTies) {
-  for (const Index experts : {1, 2, 3, 8, 17, 64})
+  for (const Index experts : {1, 2, 3, 8, 17, 64, 131})
     for (const Index tokens : {0, 1, 2, 7, 33, 130})
       for (Index k = 1; k <= experts; k += (experts > 8 ? 5 : 1))
         for (const bool biased : {false, true}) {
@@ -54,6 +54,27 @@ TEST(SelectTopK, NanIsChosenOnlyWhenNumbersRunOut) {
   EXPECT_THAT(select("top-k", {kNan, 0.1F, kNan, 0.2F}, 4, 2).expert_A, ElementsAre(3, 1));
   EXPECT_THAT(select("top-k", {kNan, 0.1F, kNan, 0.2F}, 4, 3).expert_A, ElementsAre(3, 1, 0));
   EXPECT_THAT(select("top-k", {kNan, -INFINITY, 0.0F}, 3, 2).expert_A, ElementsAre(2, 1));
+}
+
+// Any mix of numbers, infinities and NaN.
+TEST(SelectTopK, LongRowsWithNanAndInfinity) {
+  for (const Index experts : {64, 100, 256})
+    for (const Index k : {1, 8, 16, 17})
+      for (std::uint32_t seed = 0; seed < 8; ++seed) {
+        SCOPED_TRACE(testing::Message() << "E=" << experts << " K=" << k << " seed " << seed);
+        std::vector<float> scores_TE = oracle::random_values(3 * experts, seed);
+        const RandomStream stream(seed, RandomPurpose::kTest, 1);
+        // One row with a few odd values, one with almost only those, one untouched.
+        for (Index e = 0; e < 2 * experts; ++e) {
+          const auto i = static_cast<std::size_t>(e);
+          const std::uint64_t kind = stream.below(i, e < experts ? 16 : 4);
+          if (kind < 3) scores_TE[i] = kind == 0 ? kNan : kind == 1 ? -INFINITY : INFINITY;
+        }
+        const Assignments list = select("top-k", scores_TE, experts, k);
+        const auto expected = oracle::top_k_choices(oracle::to_double(scores_TE), {}, experts, k, {});
+        ASSERT_EQ(list.expert_A.size(), expected.size());
+        for (std::size_t a = 0; a < expected.size(); ++a) ASSERT_EQ(list.expert_A[a], expected[a].expert) << a;
+      }
 }
 
 TEST(SelectTopK, ARowOfNanTakesTheFirstExpertsAndKeepsTheNan) {
