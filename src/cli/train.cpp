@@ -209,8 +209,9 @@ void add_train(CLI::App& program, Action& action) {
       "\nExamples:\n"
       "  switchyard train recipes/quickstart.toml --set data.paths='[\"my-texts\"]' --out runs/mine\n"
       "  switchyard train recipes/quickstart.toml --out runs/mine --resume\n");
-  command->callback(
-      [options, &action] { action = [options] { ThreadArena(options->threads).run([&] { run(*options); }); }; });
+  command->callback([options, &action, name = program.get_name()] {
+    action = [options, name] { ThreadArena(options->threads).run([&] { run(*options, name); }); };
+  });
 }
 
 }  // namespace switchyard::cli
