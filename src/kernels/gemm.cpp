@@ -54,8 +54,9 @@ void tile(Index k, const float* HWY_RESTRICT a, Index a_stride, const float* HWY
   _Pragma("GCC unroll 8") for (Index i = 0; i < kRows; ++i) {
     acc0[i] = hn::Zero(d);
     acc1[i] = hn::Zero(d);
-    // c is often a gradient in main memory: ask for it while there is something else to do.
+    // c is often a gradient in main memory: ask for it, and for the next tile's, while there is something else to do.
     hwy::Prefetch(c + i * c_stride);
+    if constexpr (kLayout == LeftLayout::kPanels) hwy::Prefetch(c + (kRows + i) * c_stride);
   }
   if constexpr (kLayout == LeftLayout::kColumns) {
     for (; k >= 2; k -= 2) {
@@ -184,6 +185,18 @@ void unpack_transposed(const float* HWY_RESTRICT panel, Index count, Index k, co
   }
 }
 
+void pack_row(const float* HWY_RESTRICT row, const float* ahead, Index n, float* HWY_RESTRICT to, Index panel_stride) {
+  const Tag d;
+  Index j = 0;
+  for (; j + kNr <= n; j += kNr, to += panel_stride) {
+    hwy::Prefetch(ahead + j);
+    hn::Store(hn::LoadU(d, row + j), d, to);
+    hn::Store(hn::LoadU(d, row + j + kLanes), d, to + kLanes);
+  }
+  if (j == n) return;
+  for (Index i = 0; i < kNr; ++i) to[i] = j + i < n ? row[j + i] : 0.0F;
+}
+
 template <int kVectors, LeftLayout kLayout, int... kRows>
 void fill(TileKernel* table, std::integer_sequence<int, kRows...>) {
   ((table[kRows] = &tile<kRows + 1, kVectors, kLayout>), ...);
@@ -206,6 +219,7 @@ GemmKernels make_kernels() {
   fill_layout<LeftLayout::kPanels>(g);
   g.pack_transposed = &pack_transposed;
   g.unpack_transposed = &unpack_transposed;
+  g.pack_row = &pack_row;
   return g;
 }
 
@@ -230,20 +244,17 @@ const GemmKernels& gemm_kernels() { return HWY_DYNAMIC_DISPATCH(kernels_of_targe
 const char* instruction_set() { return HWY_DYNAMIC_DISPATCH(name_of_target)(); }
 
 void rows_times_panel(const GemmKernels& g, const float* a, Index a_stride, Index m, Index k, const float* panel,
-                      Index columns, float* c, bool add) {
+                      Index columns, float* c, bool add, Ahead* ahead) {
   for (Index k0 = 0; k0 < k; k0 += kKBlock)
     multiply_block(g, LeftLayout::kRows, m, std::min(kKBlock, k - k0), a + k0, a_stride, panel + k0 * g.nr, c, g.nr,
-                   columns, add || k0 > 0);
+                   columns, add || k0 > 0, ahead);
 }
 
-void pack_row(const GemmKernels& g, const float* row, Index n, float* panels, Index panel_stride, Index k) {
-  const std::size_t whole = static_cast<std::size_t>(g.nr) * sizeof(float);
-  float* to = panels + k * g.nr;
-  Index j = 0;
-  for (; j + g.nr <= n; j += g.nr, to += panel_stride) std::memcpy(to, row + j, whole);
-  if (j < n) {
-    std::fill_n(to, g.nr, 0.0F);
-    std::copy(row + j, row + n, to);
+void pack_rows(const GemmKernels& g, ConstMatrix b, Index row, Index k, Index column, Index n, float* panels) {
+  constexpr Index kRowsAhead = 8;
+  for (Index j = 0; j < k; ++j) {
+    const float* from = b.row(row + j) + column;
+    g.pack_row(from, from + kRowsAhead * b.stride, n, panels + j * g.nr, k * g.nr);
   }
 }
 

@@ -13,6 +13,7 @@
 
 #include "switchyard/base/index.hpp"
 #include "switchyard/base/parallel.hpp"
+#include "switchyard/tensor/view.hpp"
 
 namespace switchyard::kernels {
 
@@ -41,6 +42,9 @@ struct GemmKernels {
   void (*pack_transposed)(const float* const* rows, Index count, Index k, float* panel);
   // The reverse: rows[i][j] = panel[j * nr + i] * scale[i] for i < count, j < k. scale has nr elements, or is null.
   void (*unpack_transposed)(const float* panel, Index count, Index k, const float* scale, float* const* rows);
+  // One row of a right operand: to[(j / nr) * panel_stride + j % nr] = row[j] for j < n, zero up to a whole panel.
+  // `ahead` is a row that will be packed soon; it is only prefetched and need not be valid.
+  void (*pack_row)(const float* row, const float* ahead, Index n, float* to, Index panel_stride);
 };
 
 const GemmKernels& gemm_kernels();
@@ -64,13 +68,43 @@ void for_each_tile(Index m, Index most_rows, F&& f) {
   }
 }
 
+// Brings a part of the left operand into the cache while another one is worked on: each step asks for a few lines, so
+// that the misses of a step overlap with the arithmetic of one tile.
+class Ahead {
+ public:
+  Ahead() = default;
+  // Rows [row, row + rows) of a, within `steps` steps.
+  Ahead(ConstMatrix a, Index row, Index rows, Index steps)
+      : at_(a.row(row)), stride_(a.stride), columns_(a.cols), rows_(std::min(rows, a.rows - row)) {
+    lines_a_step_ = steps > 0 ? ceil_div(rows_ * ceil_div(columns_, kLine), steps) : 0;
+  }
+  void step() {
+    for (Index i = 0; i < lines_a_step_ && rows_ > 0; ++i) {
+      __builtin_prefetch(at_ + column_, 0, 2);
+      column_ += kLine;
+      if (column_ >= columns_) {
+        column_ = 0;
+        at_ += stride_;
+        --rows_;
+      }
+    }
+  }
+
+ private:
+  static constexpr Index kLine = 16;
+  const float* at_ = nullptr;
+  Index stride_ = 0, columns_ = 0, rows_ = 0, column_ = 0, lines_a_step_ = 0;
+};
+
 // c[m, columns] (+)= a * panel over one block of k.
 inline void multiply_block(const GemmKernels& g, LeftLayout layout, Index m, Index k, const float* a, Index a_stride,
-                           const float* panel, float* c, Index c_stride, Index columns, bool add) {
+                           const float* panel, float* c, Index c_stride, Index columns, bool add,
+                           Ahead* ahead = nullptr) {
   const bool one_vector = columns <= g.lanes;
   const TileKernel* tiles = g.tile[static_cast<int>(layout)][one_vector ? 0 : 1];
   const Index row_step = layout == LeftLayout::kRows ? a_stride : layout == LeftLayout::kColumns ? 1 : g.nr;
   for_each_tile(m, tile_rows(one_vector, layout), [&](Index i, Index rows) {
+    if (ahead != nullptr) ahead->step();
     tiles[rows - 1](k, a + i * row_step, a_stride, panel, c + i * c_stride, c_stride, columns, add);
   });
 }
@@ -88,7 +122,7 @@ struct Panels {
 
 // c[m, columns of panel p] (+)= a[m, k] * panel p, for all of k. a is read in place (kRows) and c has rows of nr.
 void rows_times_panel(const GemmKernels& g, const float* a, Index a_stride, Index m, Index k, const float* panel,
-                      Index columns, float* c, bool add);
+                      Index columns, float* c, bool add, Ahead* ahead = nullptr);
 
 // Rows of `source` (each k floats) to panels; row(i) gives the address of the i-th.
 template <class Row>
@@ -102,8 +136,8 @@ void pack_rows_transposed(const GemmKernels& g, const Row& row, Index first_pane
   }
 }
 
-// Copies columns [0, n) of one row into position k of consecutive panels, panel_stride floats apart, zero-padded.
-void pack_row(const GemmKernels& g, const float* row, Index n, float* panels, Index panel_stride, Index k);
+// Rows [row, row + k) by columns [column, column + n) of b to panels of k steps.
+void pack_rows(const GemmKernels& g, ConstMatrix b, Index row, Index k, Index column, Index n, float* panels);
 
 // a^T for kColumns tiles: element (i, k) is a[k * stride + i], i < m. Tiles of for_each_tile(m, 6), each [k][rows].
 void pack_left_transposed(const float* a, Index a_stride, Index m, Index k, float* packed);

@@ -72,7 +72,8 @@ class Backward {
         g_, [&](Index i) { return d_y_TD_.row(token[i]); }, begin, end, width(), c.d_y);
     if (frozen()) return;
     for (Index i = begin * g_.nr; i < std::min(end * g_.nr, c.rows); ++i)
-      pack_row(g_, x_TD_.row(token[i]), width(), c.x.data, c.x.stride, i);
+      g_.pack_row(x_TD_.row(token[i]), x_TD_.row(token[std::min(i + 2, c.rows - 1)]), width(), c.x.data + i * g_.nr,
+                  c.x.stride);
   }
 
   // Rows [begin, end) of d_gate and d_up, and of h for its own gradient. begin is a multiple of hidden_block.
@@ -162,7 +163,7 @@ class Backward {
     const Index nr = g_.nr;
     for (Index k0 = 0; k0 < w.rows; k0 += kKBlock) {
       const Index k = std::min(kKBlock, w.rows - k0);
-      for (Index j = 0; j < k; ++j) pack_row(g_, w.row(k0 + j) + first, columns, packed, k * nr, j);
+      pack_rows(g_, w, k0, k, first, columns, packed);
       for (Index p = 0; p < d.count(nr); ++p)
         for (Index j = 0; j < columns; j += nr)
           multiply_block(g_, LeftLayout::kColumns, d.columns_of(p, nr), k, d.at(p) + k0 * nr, nr, packed + j * k,

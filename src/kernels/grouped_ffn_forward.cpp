@@ -42,9 +42,10 @@ void check_grouped_ffn(Activation activation, ConstMatrix x_TD, const GroupedRow
 
 namespace {
 
-constexpr Index kRowsAUnit = 128;   // rows of an expert that share one pass over its weights
-constexpr Index kHiddenBlock = 48;  // rows of gate and of up that stay in the L2 cache together
-constexpr Index kOutputBlock = 96;  // rows of down
+constexpr Index kRowsAUnit = 128;        // rows of an expert that share one pass over its weights
+constexpr Index kHiddenBlock = 48;       // rows of gate and of up that stay in the L2 cache together
+constexpr Index kOutputBlock = 96;       // rows of down
+constexpr Index kPanelsToLookAhead = 3;  // with fewer, the weights stream from memory anyway
 
 // Some rows of one expert.
 struct Unit {
@@ -78,12 +79,19 @@ class Forward {
     const FfnWeights& w = *unit.expert;
     for (Index f = begin; f < end; f += kHiddenBlock) {
       const Index m = std::min(kHiddenBlock, end - f);
+      Ahead gate_ahead, up_ahead;
+      if (f + m < end) {
+        if (gated_) gate_ahead = look_ahead(unit, w.gate_FD, f + m, kHiddenBlock, m);
+        up_ahead = look_ahead(unit, w.up_FD, f + m, kHiddenBlock, m);
+      } else {
+        up_ahead = look_ahead(unit, w.down_DF, 0, kOutputBlock, m);
+      }
       for (Index p = 0; p < unit.x.count(g_.nr); ++p) {
         float* h = unit.h.at(p) + f * g_.nr;
         float* gate = unit.saved.data == nullptr ? gate_scratch.data() : unit.saved.gate(p) + f * g_.nr;
         float* up = unit.saved.data == nullptr ? h : unit.saved.up(p) + f * g_.nr;
-        if (gated_) multiply(unit, w.gate_FD, f, m, p, unit.x, gate);
-        multiply(unit, w.up_FD, f, m, p, unit.x, up);
+        if (gated_) multiply(unit, w.gate_FD, f, m, p, unit.x, gate, gate_ahead);
+        multiply(unit, w.up_FD, f, m, p, unit.x, up, up_ahead);
         activations_.forward(activation_, gated_ ? gate : nullptr, up, h, m * g_.nr);
       }
     }
@@ -96,9 +104,11 @@ class Forward {
     float* y[kMaxPanelColumns];
     for (Index d = begin; d < end; d += kOutputBlock) {
       const Index m = std::min(kOutputBlock, end - d);
+      Ahead ahead;
+      if (d + m < end) ahead = look_ahead(unit, unit.expert->down_DF, d + m, kOutputBlock, m);
       for (Index p = 0; p < unit.h.count(g_.nr); ++p) {
         const Index columns = unit.h.columns_of(p, g_.nr), slot = unit.slot + p * g_.nr;
-        multiply(unit, unit.expert->down_DF, d, m, p, unit.h, scratch.data());
+        multiply(unit, unit.expert->down_DF, d, m, p, unit.h, scratch.data(), ahead);
         copy_weights(rows_.weight_of_slot_S.data() + slot, columns, weights);
         for (Index i = 0; i < columns; ++i) y[i] = y_SD_.row(slot + i) + d;
         g_.unpack_transposed(scratch.data(), columns, m, weights, y);
@@ -110,16 +120,24 @@ class Forward {
 
  private:
   // Rows [row, row + m) of w times a panel.
-  void multiply(const Unit& unit, ConstMatrix w, Index row, Index m, Index p, const Panels& panels, float* c) const {
+  void multiply(const Unit& unit, ConstMatrix w, Index row, Index m, Index p, const Panels& panels, float* c,
+                Ahead& ahead) const {
     const Index columns = unit.x.columns_of(p, g_.nr);
     if (p > 0) {
-      rows_times_panel(g_, w.row(row), w.stride, m, w.cols, panels.at(p), columns, c, false);
+      rows_times_panel(g_, w.row(row), w.stride, m, w.cols, panels.at(p), columns, c, false, &ahead);
       return;
     }
     // The first panel brings the weights from memory: read them along their rows.
     for_each_tile(m, tile_rows(columns <= g_.lanes, LeftLayout::kRows), [&](Index i, Index rows) {
-      rows_times_panel(g_, w.row(row + i), w.stride, rows, w.cols, panels.at(p), columns, c + i * g_.nr, false);
+      rows_times_panel(g_, w.row(row + i), w.stride, rows, w.cols, panels.at(p), columns, c + i * g_.nr, false, &ahead);
     });
+  }
+
+  // Rows [row, row + rows) of w, for the time that m rows of its like take.
+  Ahead look_ahead(const Unit& unit, ConstMatrix w, Index row, Index rows, Index m) const {
+    const Index panels = unit.x.count(g_.nr);
+    if (panels < kPanelsToLookAhead) return {};
+    return {w, row, rows, panels * ceil_div(m, 6) * ceil_div(w.cols, kKBlock)};
   }
 
   const GemmKernels& g_ = gemm_kernels();

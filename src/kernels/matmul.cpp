@@ -34,7 +34,7 @@ constexpr Index kLeastRowsATask = 96;
 // Columns [first, first + columns) of b, steps [k0, k0 + k) to panels of k steps.
 void pack_right(const GemmKernels& g, const Product& p, Index first, Index columns, Index k0, Index k, float* packed) {
   if (p.right == Right::kPlain) {
-    for (Index j = 0; j < k; ++j) pack_row(g, p.b.row(k0 + j) + first, columns, packed, k * g.nr, j);
+    pack_rows(g, p.b, k0, k, first, columns, packed);
     return;
   }
   const Panels to{packed, k * g.nr, columns};
