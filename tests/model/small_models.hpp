@@ -1,6 +1,7 @@
 #pragma once
 // Tiny transformers of every kind, and what tests of them share.
 
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,7 @@ struct NamedModel {
   std::string name;
   ModelConfig config;
 };
+inline void PrintTo(const NamedModel& model, std::ostream* out) { *out << model.name; }
 
 // One model for each thing that a row can say, and one that mixes them.
 inline std::vector<NamedModel> small_models() {
