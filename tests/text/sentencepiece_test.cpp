@@ -272,7 +272,8 @@ TEST(SentencePieceModel, RefusesWhatIsWrong) {
       {with_table(value_outside), "value outside"},
   };
   for (const auto& [model, part] : cases) {
-    expect_error(ErrorKind::kBadInput, {"some.model", part}, [&] { parse_sentencepiece(model, "some.model"); });
+    expect_error(ErrorKind::kBadInput, {"some.model", part},
+                 [&bytes = model] { parse_sentencepiece(bytes, "some.model"); });
   }
 }
 
