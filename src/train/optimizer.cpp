@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "switchyard/base/parallel.hpp"
+#include "switchyard/kernels/adamw.hpp"
 #include "switchyard/kernels/elementwise.hpp"
 
 namespace switchyard::train {
@@ -47,30 +47,20 @@ AdamW::AdamW(const OptimizerConfig& config, std::span<autograd::Parameter* const
 }
 
 void AdamW::step(double rate, double gradient_scale, Index step) {
-  const auto beta1 = static_cast<float>(config_.beta1), beta2 = static_cast<float>(config_.beta2);
   const double correction1 = 1.0 - std::pow(config_.beta1, static_cast<double>(step + 1));
   const double correction2 = 1.0 - std::pow(config_.beta2, static_cast<double>(step + 1));
-  const auto scale = static_cast<float>(gradient_scale);
-  const auto inverse_correction2 = static_cast<float>(1.0 / correction2);
-  const auto epsilon = static_cast<float>(config_.epsilon);
   for (Moments& m : moments_) {
     const double group_rate = rate * m.learning_rate_factor;
-    const auto step_size = static_cast<float>(group_rate / correction1);
-    const auto keep = static_cast<float>(1.0 - group_rate * m.weight_decay);
-    float* const value = m.parameter->value.f32().data();
-    float* const grad = m.parameter->ensure_grad().f32().data();
-    float* const first = m.first.f32().data();
-    float* const second = m.second.f32().data();
-    // One pass over memory: the gradient is cleared for the next step while it is in cache.
-    parallel_for(m.first.numel(), 16384, [=](Index begin, Index end) {
-      for (Index i = begin; i < end; ++i) {
-        const float g = grad[i] * scale;
-        first[i] = beta1 * first[i] + (1.0F - beta1) * g;
-        second[i] = beta2 * second[i] + (1.0F - beta2) * g * g;
-        value[i] = value[i] * keep - step_size * first[i] / (std::sqrt(second[i] * inverse_correction2) + epsilon);
-        grad[i] = 0.0F;
-      }
-    });
+    kernels::AdamWStep update;
+    update.gradient_scale = static_cast<float>(gradient_scale);
+    update.beta1 = static_cast<float>(config_.beta1);
+    update.beta2 = static_cast<float>(config_.beta2);
+    update.epsilon = static_cast<float>(config_.epsilon);
+    update.step_size = static_cast<float>(group_rate / correction1);
+    update.second_correction = static_cast<float>(1.0 / correction2);
+    update.keep = static_cast<float>(1.0 - group_rate * m.weight_decay);
+    kernels::adamw_update(update, m.parameter->value.f32(), m.parameter->ensure_grad().f32(), m.first.f32(),
+                          m.second.f32());
   }
 }
 
