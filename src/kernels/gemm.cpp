@@ -127,6 +127,85 @@ HWY_INLINE void transpose4(Vector v[4]) {
   v[3] = hn::BitCast(d, hn::InterleaveUpper(d2, t1, t3));
 }
 
+// kLanes columns of kLanes rows: v[j] receives column j. Each row is read in one piece.
+HWY_INLINE void load_columns(const float* HWY_RESTRICT w, Index w_stride, Vector v[kLanes]) {
+  const Tag d;
+#if HWY_MAX_BYTES == 64
+  const float* rows[kLanes];
+  for (Index i = 0; i < kLanes; ++i) rows[i] = w + i * w_stride;
+  for (Index j = 0; j < kLanes; j += 4) {
+    for (Index i = 0; i < 4; ++i) v[j + i] = load_blocks(rows, i, j);
+    transpose4(v + j);
+  }
+#else
+  _Pragma("GCC unroll 8") for (Index i = 0; i < kLanes; ++i) v[i] = hn::LoadU(d, w + i * w_stride);
+  _Pragma("GCC unroll 2") for (Index i = 0; i < kLanes; i += 4) transpose4(v + i);
+#if HWY_MAX_BYTES == 32
+  // Now v[i] holds columns i and 4 + i of the upper four rows, v[4 + i] those of the lower four.
+  _Pragma("GCC unroll 4") for (Index i = 0; i < 4; ++i) {
+    const Vector upper = v[i], lower = v[4 + i];
+    v[i] = hn::ConcatLowerLower(d, lower, upper);
+    v[4 + i] = hn::ConcatUpperUpper(d, lower, upper);
+  }
+#endif
+#endif
+}
+
+// acc[t] += sum over columns [z, z + columns) of kLanes rows of w times x[t].
+template <int kCount>
+HWY_INLINE void few_columns(const float* HWY_RESTRICT w, Index w_stride, Index z, Index columns, const float* const* x,
+                            Vector* acc) {
+  const Tag d;
+  constexpr Index kAhead = 64;  // four cache lines, past what the hardware fetches of so many rows by itself
+  for (Index i = 0; i < kLanes; ++i) hwy::Prefetch(w + i * w_stride + z + kAhead);
+  Index j = z;
+  for (; j + kLanes <= z + columns; j += kLanes) {
+    Vector v[kLanes];
+    load_columns(w + j, w_stride, v);
+    _Pragma("GCC unroll 16") for (Index i = 0; i < kLanes; ++i) {
+      _Pragma("GCC unroll 4") for (Index t = 0; t < kCount; ++t) acc[t] =
+          hn::MulAdd(hn::Set(d, x[t][j + i]), v[i], acc[t]);
+    }
+  }
+  for (; j < z + columns; ++j) {
+    HWY_ALIGN float column[kLanes];
+    for (Index i = 0; i < kLanes; ++i) column[i] = w[i * w_stride + j];
+    _Pragma("GCC unroll 4") for (Index t = 0; t < kCount; ++t) acc[t] =
+        hn::MulAdd(hn::Set(d, x[t][j]), hn::Load(d, column), acc[t]);
+  }
+}
+
+// The two halves of the rows go side by side to hide the latency of the chains, the second one block of k behind the
+// first: rows are often a power of two apart, and no more than eight such places fit the cache at once.
+template <int kCount>
+void few(const float* HWY_RESTRICT w, Index w_stride, Index k, const float* const* x, float* const* c, Index skip,
+         bool add) {
+  const Tag d;
+  constexpr Index kLine = kLanes < 16 ? 16 : kLanes;
+  HWY_ALIGN float sum[kCount][kNr];
+  const float* second = w + kLanes * w_stride;
+  for (Index k0 = 0; k0 < k + kKBlock; k0 += kKBlock) {
+    const Index begin[2] = {k0, k0 - kKBlock};
+    const Index columns[2] = {HWY_MAX(HWY_MIN(kKBlock, k - k0), 0), HWY_MIN(HWY_MIN(k0, k - k0 + kKBlock), kKBlock)};
+    Vector acc0[kCount], acc1[kCount];
+    for (Index t = 0; t < kCount; ++t) acc0[t] = acc1[t] = hn::Zero(d);
+    for (Index z = 0; z < HWY_MAX(columns[0], columns[1]); z += kLine) {
+      few_columns<kCount>(w, w_stride, begin[0] + z, HWY_MIN(kLine, columns[0] - z), x, acc0);
+      few_columns<kCount>(second, w_stride, begin[1] + z, HWY_MIN(kLine, columns[1] - z), x, acc1);
+    }
+    for (Index half = 0; half < 2; ++half) {
+      if (columns[half] <= 0) continue;
+      for (Index t = 0; t < kCount; ++t) {
+        const float* before = (begin[half] > 0 ? sum[t] : c[t]) + half * kLanes;
+        Vector total = half == 0 ? acc0[t] : acc1[t];
+        if (add || begin[half] > 0) total = hn::Add(hn::LoadU(d, before), total);
+        hn::Store(total, d, sum[t] + half * kLanes);
+      }
+    }
+  }
+  for (Index t = 0; t < kCount; ++t) std::copy(sum[t] + skip, sum[t] + kNr, c[t] + skip);
+}
+
 void pack_transposed(const float* const* rows, Index count, Index k, float* HWY_RESTRICT panel) {
   const Tag d;
   for (Index half = 0; half < kNr; half += kLanes) {
@@ -217,6 +296,10 @@ GemmKernels make_kernels() {
   fill_layout<LeftLayout::kRows>(g);
   fill_layout<LeftLayout::kColumns>(g);
   fill_layout<LeftLayout::kPanels>(g);
+  g.few[0] = &few<1>;
+  g.few[1] = &few<2>;
+  g.few[2] = &few<3>;
+  g.few[3] = &few<4>;
   g.pack_transposed = &pack_transposed;
   g.unpack_transposed = &unpack_transposed;
   g.pack_row = &pack_row;
@@ -248,6 +331,28 @@ void rows_times_panel(const GemmKernels& g, const float* a, Index a_stride, Inde
   for (Index k0 = 0; k0 < k; k0 += kKBlock)
     multiply_block(g, LeftLayout::kRows, m, std::min(kKBlock, k - k0), a + k0, a_stride, panel + k0 * g.nr, c, g.nr,
                    columns, add || k0 > 0, ahead);
+}
+
+void rows_times_few(const GemmKernels& g, ConstMatrix w, Index begin, Index end, const float* const* x, Index count,
+                    float* const* c, bool add) {
+  for (Index i = begin; i < end; i += g.nr) {
+    // The last rows are computed together with some before them.
+    const Index first = std::min(i, w.rows - g.nr), skip = i - first, rows = std::min(end - i, g.nr - skip);
+    float* to[kMaxFew];
+    if (first == i && first + g.nr <= end) {
+      for (Index t = 0; t < count; ++t) to[t] = c[t] + first;
+      g.few[count - 1](w.row(first), w.stride, w.cols, x, to, 0, add);
+      continue;
+    }
+    // Other rows of c may belong to another thread.
+    float tail[kMaxFew][kMaxPanelColumns] = {};
+    for (Index t = 0; t < count; ++t) {
+      to[t] = tail[t];
+      if (add) std::copy_n(c[t] + i, rows, tail[t] + skip);
+    }
+    g.few[count - 1](w.row(first), w.stride, w.cols, x, to, skip, add);
+    for (Index t = 0; t < count; ++t) std::copy_n(tail[t] + skip, rows, c[t] + i);
+  }
 }
 
 void pack_rows(const GemmKernels& g, ConstMatrix b, Index row, Index k, Index column, Index n, float* panels) {

@@ -20,6 +20,7 @@ namespace switchyard::kernels {
 inline constexpr Index kKBlock = 256;  // part of the numerics: changing it changes results in the last bits
 inline constexpr Index kMaxTileRows = 8;
 inline constexpr Index kMaxPanelColumns = 32;  // over all instruction sets
+inline constexpr Index kMaxFew = 4;
 
 // How the left operand lies in memory: the address of element (i, k) of a tile.
 enum class LeftLayout {
@@ -33,11 +34,17 @@ enum class LeftLayout {
 using TileKernel = void (*)(Index k, const float* a, Index a_stride, const float* b, float* c, Index c_stride,
                             Index columns, bool add);
 
+using FewKernel = void (*)(const float* w, Index w_stride, Index k, const float* const* x, float* const* c, Index skip,
+                           bool add);
+
 struct GemmKernels {
   Index lanes;  // floats in a vector
   Index nr;     // columns of a panel, 2 * lanes
   // [layout][columns <= lanes ? 0 : 1][rows - 1]. Panels of at most `lanes` columns have tiles of one vector.
   TileKernel tile[3][2][kMaxTileRows];
+  // [count - 1]: c[t][i] (+)= sum over all k of w[i * w_stride + k] * x[t][k] for t < count and skip <= i < nr. Reads
+  // nr rows of w. The bits are those of the tiles; the vector runs along the rows of w, so that a lone x fills it.
+  FewKernel few[kMaxFew];
   // panel[j * nr + i] = rows[i][j] for i < count, 0 for count <= i < nr; j < k.
   void (*pack_transposed)(const float* const* rows, Index count, Index k, float* panel);
   // The reverse: rows[i][j] = panel[j * nr + i] * scale[i] for i < count, j < k. scale has nr elements, or is null.
@@ -123,6 +130,10 @@ struct Panels {
 // c[m, columns of panel p] (+)= a[m, k] * panel p, for all of k. a is read in place (kRows) and c has rows of nr.
 void rows_times_panel(const GemmKernels& g, const float* a, Index a_stride, Index m, Index k, const float* panel,
                       Index columns, float* c, bool add, Ahead* ahead = nullptr);
+
+// c[t][i] (+)= <w row i, x[t]> for rows [begin, end) of w and t < count <= kMaxFew. w has at least nr rows.
+void rows_times_few(const GemmKernels& g, ConstMatrix w, Index begin, Index end, const float* const* x, Index count,
+                    float* const* c, bool add);
 
 // Rows of `source` (each k floats) to panels; row(i) gives the address of the i-th.
 template <class Row>

@@ -67,7 +67,13 @@ class Forward {
     unit.h = {cutter.take(panels * hidden * g_.nr), hidden * g_.nr, unit.rows};
   }
 
+  // Inference on a few rows, as in decoding: they are not turned into panels, x is read in place and h is row-major.
+  bool few(const Unit& unit) const {
+    return unit.rows <= kMaxFew && unit.saved.data == nullptr && std::min(unit.expert->up_FD.rows, width()) >= g_.nr;
+  }
+
   void gather(const Unit& unit) const {
+    if (few(unit)) return;
     const std::int32_t* token = rows_.token_of_slot_S.data() + unit.slot;
     pack_rows_transposed(
         g_, [&](Index i) { return x_TD_.row(token[i]); }, 0, unit.x.count(g_.nr), x_TD_.cols, unit.x);
@@ -75,6 +81,10 @@ class Forward {
 
   // Rows [begin, end) of h.
   void hidden(const Unit& unit, Index begin, Index end) const {
+    if (few(unit)) {
+      hidden_of_few(unit, begin, end);
+      return;
+    }
     const Scratch gate_scratch(kHiddenBlock * g_.nr);
     const FfnWeights& w = *unit.expert;
     for (Index f = begin; f < end; f += kHiddenBlock) {
@@ -99,6 +109,10 @@ class Forward {
 
   // Columns [begin, end) of y.
   void output(const Unit& unit, Index begin, Index end) const {
+    if (few(unit)) {
+      output_of_few(unit, begin, end);
+      return;
+    }
     const Scratch scratch(kOutputBlock * g_.nr);
     float weights[kMaxPanelColumns];
     float* y[kMaxPanelColumns];
@@ -119,6 +133,38 @@ class Forward {
   Index width() const { return y_SD_.cols; }
 
  private:
+  void hidden_of_few(const Unit& unit, Index begin, Index end) const {
+    const FfnWeights& w = *unit.expert;
+    const Index hidden = w.up_FD.rows;
+    const Scratch gate_scratch(gated_ ? unit.rows * hidden : 0);
+    const float* x[kMaxFew];
+    float *gate[kMaxFew], *h[kMaxFew];
+    for (Index i = 0; i < unit.rows; ++i) {
+      x[i] = x_TD_.row(rows_.token_of_slot_S[static_cast<std::size_t>(unit.slot + i)]);
+      gate[i] = gate_scratch.data() + i * hidden;
+      h[i] = unit.h.data + i * hidden;
+    }
+    if (gated_) rows_times_few(g_, w.gate_FD, begin, end, x, unit.rows, gate, false);
+    rows_times_few(g_, w.up_FD, begin, end, x, unit.rows, h, false);
+    for (Index i = 0; i < unit.rows; ++i)
+      activations_.forward(activation_, gated_ ? gate[i] + begin : nullptr, h[i] + begin, h[i] + begin, end - begin);
+  }
+
+  void output_of_few(const Unit& unit, Index begin, Index end) const {
+    const Index hidden = unit.expert->up_FD.rows;
+    const float* h[kMaxFew];
+    float* y[kMaxFew];
+    for (Index i = 0; i < unit.rows; ++i) {
+      h[i] = unit.h.data + i * hidden;
+      y[i] = y_SD_.row(unit.slot + i);
+    }
+    rows_times_few(g_, unit.expert->down_DF, begin, end, h, unit.rows, y, false);
+    for (Index i = 0; i < unit.rows; ++i) {
+      const float weight = rows_.weight_of_slot_S[static_cast<std::size_t>(unit.slot + i)];
+      for (Index d = begin; d < end; ++d) y[i][d] *= weight;
+    }
+  }
+
   // Rows [row, row + m) of w times a panel.
   void multiply(const Unit& unit, ConstMatrix w, Index row, Index m, Index p, const Panels& panels, float* c,
                 Ahead& ahead) const {

@@ -30,6 +30,7 @@ constexpr Index kPanelsATask = 8;   // 8 panels of one k block fill a quarter of
 constexpr Index kRowsABlock = 96;   // as do 96 rows of a
 constexpr Index kTasksAThread = 4;  // enough for threads of unequal speed
 constexpr Index kLeastRowsATask = 96;
+constexpr Index kFewRowsFloats = 65536;  // of b, a task of a product with one to four rows: about 10 us
 
 // Columns [first, first + columns) of b, steps [k0, k0 + k) to panels of k steps.
 void pack_right(const GemmKernels& g, const Product& p, Index first, Index columns, Index k0, Index k, float* packed) {
@@ -91,6 +92,21 @@ void multiply(const Product& p) {
   });
 }
 
+// One to four rows of a, as in decoding: b streams through once.
+void multiply_rows(ConstMatrix a_MK, ConstMatrix b_NK, Matrix c_MN, bool add) {
+  const GemmKernels& g = gemm_kernels();
+  const float* a[kMaxFew];
+  float* c[kMaxFew];
+  for (Index i = 0; i < a_MK.rows; ++i) {
+    a[i] = a_MK.row(i);
+    c[i] = c_MN.row(i);
+  }
+  const Index block = round_up(std::max<Index>(1, kFewRowsFloats / a_MK.cols), g.nr);
+  for_each_task(ceil_div(b_NK.rows, block), [&](Index task) {
+    rows_times_few(g, b_NK, task * block, std::min(b_NK.rows, (task + 1) * block), a, a_MK.rows, c, add);
+  });
+}
+
 // Few rows of a: they become the panels and b is read in place as the left operand, so that it is touched only once.
 void multiply_few_rows(ConstMatrix a_MK, ConstMatrix b_NK, Matrix c_MN, bool add) {
   const GemmKernels& g = gemm_kernels();
@@ -142,6 +158,10 @@ void matmul_nt(ConstMatrix a, ConstMatrix b, Matrix c, Store store) {
   check("matmul_nt", a.cols == b.cols && c.rows == a.rows && c.cols == b.rows, a, b, c);
   if (trivial(a.cols, c, store)) return;
   const bool add = store == Store::kAdd;
+  if (a.rows <= kMaxFew && b.rows >= gemm_kernels().nr) {
+    multiply_rows(a, b, c, add);
+    return;
+  }
   // What has to be transposed on either way.
   if (a.rows * (a.cols + b.rows) <= b.rows * b.cols)
     multiply_few_rows(a, b, c, add);

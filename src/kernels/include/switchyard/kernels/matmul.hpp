@@ -3,8 +3,9 @@
 //
 // Promise: every element of c is one chain of fused multiply-adds over k in ascending order, cut into blocks of a
 // fixed length, whatever M, N, the strides or the number of threads. So a token's result does not depend on the batch
-// that it is in, and the same inputs give the same bits with one thread or sixteen (on one instruction set).
-// Shapes are checked (kInternal). Inputs must not overlap c. Zero-sized dimensions are legal; k = 0 gives zeros.
+// that it is in, and the same inputs give the same bits with one thread or sixteen (on one instruction set; of a NaN,
+// only that it is one). Shapes are checked (kInternal). Inputs must not overlap c. Zero-sized dimensions are legal; k =
+// 0 gives zeros.
 
 #include "switchyard/tensor/view.hpp"
 
