@@ -29,7 +29,7 @@ std::string describe_source(const DataConfig& config, std::span<const CorpusFile
   for (const CorpusFile& file : files) {
     json["files"].push_back({{"path", file.path.string()}, {"domain", file.domain}, {"bytes", file.text().size()}});
   }
-  return json.dump();
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 std::unique_ptr<text::Tokenizer> make_tokenizer(const DataConfig& config, std::span<const CorpusFile> files) {
@@ -48,7 +48,11 @@ std::unique_ptr<text::Tokenizer> make_tokenizer(const DataConfig& config, std::s
   }
   text::SentencePieceTraining training;
   training.vocab_size = config.vocab;
-  return text::train_sentencepiece(texts, names, training);
+  try {
+    return text::train_sentencepiece(texts, names, training);
+  } catch (const Error& error) {
+    throw Error(error.kind(), fmt::format("data.vocab = {}: {}", config.vocab, error.what()));
+  }
 }
 
 // Writes the tokens of one part of every file, file after file; files are sorted by domain.
@@ -129,11 +133,11 @@ bool TokenData::exists(const fs::path& folder) { return fs::exists(folder / kMet
 
 TokenData TokenData::prepare(const DataConfig& config, const fs::path& folder, const Progress& progress) {
   const std::vector<CorpusFile> files = collect_corpus(config);
+  AtomicDirectory directory(folder);  // first: a folder that cannot be written shows before the tokenizer has learnt
   const auto tokenizer = make_tokenizer(config, files);
   std::uint64_t total = 0, done = 0;
   for (const CorpusFile& file : files) total += file.text().size();
 
-  AtomicDirectory directory(folder);
   SplitWriter train(directory.path() / "train.bin"), validation(directory.path() / "validation.bin");
   for (const CorpusFile& file : files) {
     if (progress) progress(done, total);
@@ -182,9 +186,12 @@ void sample_batch(const TokenSplit& split, Index batch, Index sequence, std::uin
   const auto count = static_cast<std::size_t>(batch * sequence);
   out.input.resize(count);
   out.target.resize(count);
-  const RandomStream random(seed, RandomPurpose::kData, step, micro);
+  // Rows are numbered through the step: two micro-batches of b sequences are the text of one of 2 b.
+  const RandomStream random(seed, RandomPurpose::kData, step);
+  const auto first_row = static_cast<std::uint64_t>(micro) * static_cast<std::uint64_t>(batch);
   for (Index b = 0; b < batch; ++b) {
-    const auto start = random.below(static_cast<std::uint64_t>(b), static_cast<std::uint64_t>(tokens - sequence));
+    const auto start =
+        random.below(first_row + static_cast<std::uint64_t>(b), static_cast<std::uint64_t>(tokens - sequence));
     const auto window = split.tokens.subspan(start, static_cast<std::size_t>(sequence + 1));
     std::copy(window.begin(), window.end() - 1, out.input.begin() + b * sequence);
     std::copy(window.begin() + 1, window.end(), out.target.begin() + b * sequence);

@@ -37,6 +37,8 @@ void Recipe::validate() const {
   check_size(model.head_dim, "model.head_dim", 0);
   check(model.ffn == "moe" || model.ffn == "dense", "model.ffn", model.ffn, "\"moe\" or \"dense\"");
   check_size(model.hidden, "model.hidden", 0);
+  check(model.activation == "swiglu" || model.activation == "gelu" || model.activation == "relu", "model.activation",
+        model.activation, "\"swiglu\", \"gelu\" or \"relu\"");
   check(within(model.dropout, 0.0, 0.99), "model.dropout", model.dropout, "0 to 0.99");
   check(model.norm_eps > 0.0 && model.norm_eps < 1.0, "model.norm_eps", model.norm_eps, "between 0 and 1");
   check(within(model.rope_theta, 1.0, 1e12), "model.rope_theta", model.rope_theta, "1 to 1e12");
@@ -44,12 +46,24 @@ void Recipe::validate() const {
     check(model.width % model.heads == 0, "model.width", model.width,
           fmt::format("a multiple of model.heads ({}), or model.head_dim set", model.heads));
   }
+  check(experts.count >= 1 && experts.count <= moe::kMaxExperts, "experts.count", experts.count,
+        fmt::format("1 to {}", moe::kMaxExperts));
+  check_size(experts.hidden, "experts.hidden", 0);
+  check_size(experts.shared_hidden, "experts.shared_hidden", 0);
   for (const LayerRecipe& row : layer) {
     check(!row.at.empty(), "layer.at", "[]", "the layers that the table is for, such as at = [0, 1]");
     for (const Index at : row.at) {
       check(at >= 0 && at < model.layers, "layer.at", at, fmt::format("0 to {}", model.layers - 1));
     }
     check(row.ffn.empty() || row.ffn == "moe" || row.ffn == "dense", "layer.ffn", row.ffn, "\"moe\" or \"dense\"");
+    const auto check_change = [](Index value, std::string_view key) {
+      check(value >= -1 && value <= kMaxSize, key, value, "0 or more, or -1 for the model's own");
+    };
+    check_change(row.hidden, "layer.hidden");
+    check_change(row.experts, "layer.experts");
+    check_change(row.expert_hidden, "layer.expert_hidden");
+    check_change(row.shared_hidden, "layer.shared_hidden");
+    check_change(row.top_k, "layer.top_k");
   }
 
   check(within(init.std, 0.0, 10.0), "init.std", init.std, "0 to 10");
@@ -84,7 +98,17 @@ void Recipe::validate() const {
   check_size(train.keep_checkpoints, "train.keep_checkpoints");
   check(monitor.max_violation > 0.0, "monitor.max_violation", monitor.max_violation, "above 0");
   check_size(monitor.patience, "monitor.patience");
-  resolve_model(*this, data.vocab).validate("model");
+  const model::ModelConfig resolved = resolve_model(*this, data.vocab);
+  for (std::size_t i = 0; i < resolved.layers.size(); ++i) {
+    // Checked by the layer too, but there it has no name that stands in a recipe.
+    const auto& moe = resolved.layers[i].moe;
+    if (!moe) continue;
+    check(moe->router.top_k >= 1 && moe->router.top_k <= moe->router.experts, "router.top_k", moe->router.top_k,
+          fmt::format("1 to {}, the experts of layer {}", moe->router.experts, i));
+    check(!moe->shared.gated || moe->shared.hidden > 0, "experts.shared_gated", true,
+          fmt::format("false, because layer {} has no shared expert", i));
+  }
+  resolved.validate("model");
 }
 
 model::ModelConfig resolve_model(const Recipe& recipe, Index vocab) {

@@ -20,17 +20,27 @@ namespace {
 struct Origin {
   std::string file;
   const std::vector<std::string>* overridden;  // dotted keys that --set gave
+  std::vector<std::string> tables;             // that the file itself has
 
   std::string at(const toml::node& node, const std::string& key) const {
-    for (const std::string& name : *overridden) {
-      if (name == key) return "--set " + key;
-    }
+    if (const std::string* name = find_override(key)) return "--set " + *name;
     const auto line = node.source().begin.line;
     return line > 0 ? fmt::format("{}:{}", file, line) : file;
   }
   ErrorKind kind(const std::string& key) const {
-    return std::find(overridden->begin(), overridden->end(), key) != overridden->end() ? ErrorKind::kUsage
-                                                                                       : ErrorKind::kBadInput;
+    return find_override(key) != nullptr ? ErrorKind::kUsage : ErrorKind::kBadInput;
+  }
+
+ private:
+  // `key` is "table.key", or "table" where a whole table is wrong that only --set can have made.
+  const std::string* find_override(const std::string& key) const {
+    for (const std::string& name : *overridden) {
+      if (name == key || (key.find('.') == std::string::npos && made_table(name, key))) return &name;
+    }
+    return nullptr;
+  }
+  bool made_table(const std::string& name, const std::string& table) const {
+    return name.starts_with(table + ".") && std::find(tables.begin(), tables.end(), table) == tables.end();
   }
 };
 
@@ -155,7 +165,7 @@ class RecipeReader {
     const toml::node* node = root_.get(name);
     if (node == nullptr) return;
     if (!node->is_table()) {
-      fail(ErrorKind::kBadInput, "{}: {} = {}, expected a table [{}]", origin_.at(*node, name), name, describe(*node),
+      fail(origin_.kind(name), "{}: {} = {}, expected a table [{}]", origin_.at(*node, name), name, describe(*node),
            name);
     }
     read_table(*node->as_table(), name, origin_, out);
@@ -167,7 +177,7 @@ class RecipeReader {
     if (node == nullptr) return;
     const toml::array* array = node->as_array();
     if (array == nullptr || !array->is_array_of_tables()) {
-      fail(ErrorKind::kBadInput, "{}: layer = {}, expected tables [[layer]]", origin_.at(*node, "layer"),
+      fail(origin_.kind("layer"), "{}: layer = {}, expected tables [[layer]]", origin_.at(*node, "layer"),
            describe(*node));
     }
     for (const toml::node& row : *array) read_table(*row.as_table(), "layer", origin_, out.emplace_back());
@@ -196,7 +206,11 @@ std::string apply_override(toml::table& root, const std::string& text) {
   if (equals == std::string::npos || dot == std::string::npos || dot > equals || dot == 0 || equals == dot + 1) {
     fail(ErrorKind::kUsage, "--set {}: expected table.key=value, such as train.steps=100", text);
   }
-  const std::string table_name = text.substr(0, dot), key = text.substr(dot + 1, equals - dot - 1);
+  const auto trimmed = [](const std::string& name) {
+    const std::size_t begin = name.find_first_not_of(' ');
+    return begin == std::string::npos ? std::string() : name.substr(begin, name.find_last_not_of(' ') + 1 - begin);
+  };
+  const std::string table_name = trimmed(text.substr(0, dot)), key = trimmed(text.substr(dot + 1, equals - dot - 1));
   const std::string value = text.substr(equals + 1);
   toml::table parsed;
   try {
@@ -209,6 +223,15 @@ std::string apply_override(toml::table& root, const std::string& text) {
   if (table == nullptr) fail(ErrorKind::kUsage, "--set {}: \"{}\" is not a table of plain keys", text, table_name);
   table->insert_or_assign(key, std::move(*parsed.get("value")));
   return table_name + "." + key;
+}
+
+// The key that a message of Recipe::validate() is about. Such a message begins with "table.key = " or, where the config
+// of a layer refused the value, with "model.layers[2].moe.table.key: ". Empty where it names none that a recipe has.
+std::string blamed_key(std::string_view message) {
+  std::string_view key = message.substr(0, message.find_first_of(" :"));
+  if (const auto layer = key.find("].moe."); layer != std::string_view::npos) key.remove_prefix(layer + 6);
+  const bool plain = key.find_first_of("[]") == std::string_view::npos && !key.starts_with("layer.");
+  return plain ? std::string(key) : std::string();
 }
 
 // Writes values that are exact when read back.
@@ -263,9 +286,10 @@ Recipe parse_recipe(const std::string& toml_text, const std::string& origin_name
     fail(ErrorKind::kBadInput, "{}:{}: not valid TOML: {}", origin_name, error.source().begin.line,
          error.description());
   }
-  std::vector<std::string> overridden;
+  std::vector<std::string> overridden, tables;
+  for (const auto& [key, node] : root) tables.emplace_back(key.str());
   for (const std::string& text : overrides) overridden.push_back(apply_override(root, text));
-  const Origin origin{origin_name, &overridden};
+  const Origin origin{origin_name, &overridden, tables};
   Recipe recipe;
   RecipeReader reader(root, origin);
   visit_tables(reader, recipe);
@@ -274,7 +298,11 @@ Recipe parse_recipe(const std::string& toml_text, const std::string& origin_name
   try {
     recipe.validate();
   } catch (const Error& error) {
-    throw Error(error.kind(), fmt::format("{}: {}", origin_name, error.what()));
+    const std::string key = blamed_key(error.what());
+    const toml::node* node = root.at_path(key).node();
+    const bool known = node != nullptr && !key.empty();
+    throw Error(known ? origin.kind(key) : error.kind(),
+                fmt::format("{}: {}", known ? origin.at(*node, key) : origin_name, error.what()));
   }
   return recipe;
 }

@@ -92,11 +92,13 @@ RunFolder::RunFolder(const fs::path& path, const Recipe& recipe, bool resume)
            path_.string());
     }
     check_same_recipe(recipe_file, recipe_);
+    continues_ = true;
+  } else if (!model::list_checkpoints(path_).empty()) {
+    fail(ErrorKind::kBadInput, "{}: holds checkpoints but no {}; give another --out", path_.string(), kRecipeFile);
   }
   std::error_code error;
   fs::create_directories(path_ / "checkpoints", error);
   if (error) fail(ErrorKind::kResource, "{}: cannot make this folder: {}", path_.string(), error.message());
-  write_file_atomically(recipe_file, recipe_);
   for (const auto& entry : fs::directory_iterator(path_ / "checkpoints")) {
     // What a kill during a save left behind.
     const std::string extension = entry.path().extension().string();
@@ -104,6 +106,8 @@ RunFolder::RunFolder(const fs::path& path, const Recipe& recipe, bool resume)
       AtomicDirectory::recover(fs::path(entry.path()).replace_extension());
   }
 }
+
+void RunFolder::begin() const { write_file_atomically(path_ / kRecipeFile, recipe_); }
 
 fs::path RunFolder::last_checkpoint() const {
   const auto all = model::list_checkpoints(path_);

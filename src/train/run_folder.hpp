@@ -14,6 +14,10 @@ class RunFolder {
  public:
   // Makes the folder, or checks that the run in it may be continued with this recipe. Throws as train().
   RunFolder(const std::filesystem::path& path, const Recipe& recipe, bool resume);
+  // Whether the folder held a run already.
+  bool continues() const { return continues_; }
+  // From here on the folder holds a run: writes the recipe. A start that fails earlier leaves the folder free.
+  void begin() const;
 
   std::filesystem::path tokens() const { return path_ / "tokens"; }
   // The last whole checkpoint; empty where there is none.
@@ -28,6 +32,7 @@ class RunFolder {
  private:
   std::filesystem::path path_;
   Index keep_;
+  bool continues_ = false;
   std::string recipe_;
 };
 

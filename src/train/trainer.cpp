@@ -24,9 +24,10 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-TokenData open_data(const Recipe& recipe, const std::filesystem::path& folder, TrainListener& listener) {
+TokenData open_data(const Recipe& recipe, const RunFolder& run, TrainListener& listener) {
+  const std::filesystem::path folder = run.tokens();
   TokenData data = [&] {
-    if (TokenData::exists(folder)) {
+    if (run.continues() && TokenData::exists(folder)) {
       TokenData stored = TokenData::open(folder);
       if (stored.source() != data_source(recipe.data)) {
         fail(ErrorKind::kBadInput,
@@ -62,10 +63,11 @@ class Run {
         options_(options),
         listener_(listener),
         folder_(options.out, recipe, options.resume),
-        data_(open_data(recipe, folder_.tokens(), listener)),
+        data_(open_data(recipe, folder_, listener)),
         transformer_(resolve_model(recipe, data_.tokenizer().vocab_size())),
         optimizer_(recipe.optimizer, transformer_.parameters()),
         monitor_(recipe) {
+    folder_.begin();
     const auto last = folder_.last_checkpoint();
     if (last.empty()) {
       transformer_.initialize(resolve_init(recipe), recipe.train.seed);
@@ -112,6 +114,7 @@ class Run {
         EvalMetrics e = evaluate(transformer_, data_.validation(), t.sequence, t.batch,
                                  last ? 0 : t.evaluate_batches * t.batch, nullptr);
         e.step = step_;
+        if (!std::isfinite(e.loss)) fail_not_finite(step_, "the loss on held-out text");
         log.write(e);
         listener_.on_evaluation(e);
         result.evaluation = e;
@@ -141,7 +144,7 @@ class Run {
     }
     const auto accumulate = static_cast<double>(t.accumulate);
     const double norm = gradient_norm(transformer_.parameters());
-    if (!std::isfinite(norm)) fail_not_finite("a gradient");
+    if (!std::isfinite(norm)) fail_not_finite(step_ + 1, "a gradient");
     const double clip = recipe_.optimizer.clip_norm;
     const double scale = clip > 0.0 && norm > clip ? clip / norm : 1.0;
     const double rate = train::learning_rate(recipe_.optimizer, step_, t.steps);
@@ -184,7 +187,7 @@ class Run {
     losses.cross_entropy = static_cast<double>(terms.back().scalar());
     if (!std::isfinite(losses.cross_entropy) || !std::isfinite(losses.router)) {
       tape.clear();
-      fail_not_finite("the loss");
+      fail_not_finite(step_ + 1, "the loss");
     }
     result.hidden_TD = {};
     tape.backward(autograd::sum_scalars(&tape, terms), 1.0F / static_cast<float>(t.accumulate));
@@ -213,13 +216,13 @@ class Run {
   }
 
   // Finds out where it began: a weight, an activation of the last micro-batch, or a gradient.
-  [[noreturn]] void fail_not_finite(std::string_view what) {
+  [[noreturn]] void fail_not_finite(Index step, std::string_view what) {
     const auto stop = [&](std::string_view kind, std::string_view name, Index at, float value) {
       fail(ErrorKind::kBadInput,
            "step {}: {} is not finite; the first tensor that is not is the {} {} (element {} is {}). Training stops; "
            "the "
            "last checkpoint is {}. Try a lower optimizer.learning_rate, more optimizer.warmup_steps, or balance.z_loss",
-           step_ + 1, what, kind, name, at, value, checkpoint_.empty() ? "none yet" : checkpoint_.string());
+           step, what, kind, name, at, value, checkpoint_.empty() ? "none yet" : checkpoint_.string());
     };
     for (const autograd::Parameter* parameter : transformer_.parameters()) {
       const auto values = std::as_const(parameter->value).f32();
@@ -251,10 +254,14 @@ class Run {
     fail(ErrorKind::kBadInput,
          "step {}: {} is not finite though every weight, activation and gradient is: a sum "
          "overflowed. Try a lower optimizer.learning_rate",
-         step_ + 1, what);
+         step, what);
   }
 
   void save() {
+    // The last update may have overflowed without any loss having seen it; such weights must not replace good ones.
+    for (const autograd::Parameter* parameter : transformer_.parameters()) {
+      if (kernels::first_not_finite(std::as_const(parameter->value).f32()) >= 0) fail_not_finite(step_, "a weight");
+    }
     checkpoint_ = folder_.save(step_, transformer_, optimizer_, data_.tokenizer());
     saved_step_ = step_;
     listener_.on_checkpoint(checkpoint_);

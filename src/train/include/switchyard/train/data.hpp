@@ -64,7 +64,8 @@ std::string data_source(const DataConfig& config);
 struct Batch {
   std::vector<std::int32_t> input, target;
 };
-// Random windows of the training tokens. Depends only on (seed, step, micro), so a resumed run sees the same text.
+// Random windows of the training tokens. Depends only on (seed, step, micro), so a resumed run sees the same text; so
+// does a step that is cut into more micro-batches of fewer sequences.
 void sample_batch(const TokenSplit& split, Index batch, Index sequence, std::uint64_t seed, std::uint32_t step,
                   std::uint32_t micro, Batch& out);
 
