@@ -65,7 +65,12 @@ std::span<const float> Session::append(std::span<const std::int32_t> ids) {
     cache_.truncate(0);
     run(std::span(tokens_).last(static_cast<std::size_t>(kept)));
   }
-  return std::as_const(logits_).f32();
+  return logits();
+}
+
+std::span<const float> Session::logits() const {
+  require(logits_.defined(), "a session without tokens has no logits");
+  return logits_.f32();
 }
 
 void Session::run(std::span<const std::int32_t> ids) {
@@ -95,7 +100,7 @@ Generation generate(Session& session, std::span<const std::int32_t> prompt, Samp
   result.prompt_tokens = static_cast<Index>(start.size());
   if (options.max_tokens <= 0) return result;
   auto clock = std::chrono::steady_clock::now();
-  std::span<const float> logits = session.append(start);
+  std::span<const float> logits = start.empty() ? session.logits() : session.append(start);
   result.prefill_seconds = seconds_since(clock);
   clock = std::chrono::steady_clock::now();
   while (static_cast<Index>(result.ids.size()) < options.max_tokens) {

@@ -34,6 +34,8 @@ std::int32_t Sampler::sample(std::span<const float> logits_V, std::span<const st
     std::vector<std::int32_t> seen(lately.begin(), lately.end());
     std::sort(seen.begin(), seen.end());
     seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
+    require(seen.empty() || (seen.front() >= 0 && seen.back() < static_cast<Index>(candidates_.size())),
+            "the history has ids that the {} logits lack", candidates_.size());
     for (const std::int32_t id : seen) {
       float& logit = candidates_[static_cast<std::size_t>(id)].logit;
       logit = logit > 0.0F ? logit / config_.repeat_penalty : logit * config_.repeat_penalty;

@@ -51,6 +51,8 @@ class Session {
   // the older half of the sequence is forgotten and the rest is computed again, so that generation can go on.
   // Throws kBadInput for ids out of range.
   std::span<const float> append(std::span<const std::int32_t> ids);
+  // What the last append() returned. kInternal before the first.
+  std::span<const float> logits() const;
 
   const std::vector<std::int32_t>& tokens() const { return tokens_; }  // all that was ever appended
   void set_observer(moe::RoutingObserver* observer) { observer_ = observer; }
