@@ -29,6 +29,20 @@ double number(const Json& line, const char* key, const std::string& where) {
   return at->get<double>();
 }
 
+Index whole_number(const Json& line, const char* key, const std::string& where) {
+  const auto at = line.find(key);
+  if (at == line.end() || !at->is_number_integer()) {
+    fail(ErrorKind::kBadInput, "{}: \"{}\" is not a whole number", where, key);
+  }
+  return at->get<Index>();
+}
+
+std::string string_of(const Json& line, const char* key, const std::string& where) {
+  const auto at = line.find(key);
+  if (at == line.end() || !at->is_string()) fail(ErrorKind::kBadInput, "{}: \"{}\" is not a string", where, key);
+  return at->get<std::string>();
+}
+
 // The mean of each run of `group` steps, so that a long run keeps its shape.
 class Curve {
  public:
@@ -83,20 +97,22 @@ Json metrics_json(const std::filesystem::path& path) {
   Json evaluations = Json::array(), warnings = Json::array();
   double last = 0.0;
   for (const auto& [line, where] : lines) {
-    const std::string kind = line.value("kind", std::string());
-    const double step = number(line, "step", where);
+    const std::string kind = string_of(line, "kind", where);
+    const auto step = static_cast<double>(whole_number(line, "step", where));
     last = step;
     if (kind == "evaluation") {
-      evaluations.push_back({step, number(line, "bits_per_byte", where)});
+      const double bits = number(line, "bits_per_byte", where);
+      if (std::isfinite(bits)) evaluations.push_back({step, bits});
     } else if (kind == "warning") {
-      warnings.push_back({step, line.value("text", std::string())});
+      warnings.push_back({step, string_of(line, "text", where)});
     } else if (kind == "step") {
       loss.add(step, number(line, "bits_per_byte", where));
       norm.add(step, number(line, "gradient_norm", where));
       const auto layers = line.find("layers");
-      if (layers == line.end() || !layers->is_array()) continue;
+      if (layers == line.end()) continue;  // a dense model
+      if (!layers->is_array()) fail(ErrorKind::kBadInput, "{}: \"layers\" is not an array", where);
       for (const Json& layer : *layers) {
-        const auto index = static_cast<Index>(number(layer, "layer", where));
+        const Index index = whole_number(layer, "layer", where);
         const auto add = [&](std::map<Index, Curve>& curves, const char* key) {
           curves.try_emplace(index, group).first->second.add(step, number(layer, key, where));
         };

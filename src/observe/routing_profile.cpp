@@ -19,6 +19,7 @@ RoutingProfile::RoutingProfile(std::vector<std::string> domains) : domains_(std:
 }
 
 void RoutingProfile::on_routing(const moe::RoutingEvent& event) {
+  require(domain_ < domains_.size(), "domain {} of {}", domain_, domains_.size());
   LayerProfile& layer = layers_[event.layer];
   layer.statistics.add(event);
   const moe::Assignments& list = event.assignments;
