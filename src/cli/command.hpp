@@ -11,6 +11,12 @@ namespace switchyard::cli {
 // What to do once the command line is known. Set by the command that the user chose; throws Error.
 using Action = std::function<void()>;
 
+// Thrown by an action that a signal ended before its work was done, when all is saved and said. The program then exits
+// with 128 + signal, as a shell reports it, so that a script does not go on as if the work were done.
+struct Interrupted {
+  int signal = 0;
+};
+
 void add_train(CLI::App& program, Action& action);
 void add_generate(CLI::App& program, Action& action);
 void add_perplexity(CLI::App& program, Action& action);

@@ -94,6 +94,11 @@ nlohmann::ordered_json model_json(const runtime::Engine& engine, const model::Pa
 
 void run(const Options& options) {
   const auto engine = runtime::Engine::load(options.model);
+  const auto& rows = engine->config().layers;
+  const auto chosen = static_cast<std::size_t>(std::max<Index>(0, options.layer));
+  if (options.layer >= 0 && (chosen >= rows.size() || !rows[chosen].moe)) {
+    fail(ErrorKind::kUsage, "--layer {}: not a MoE layer of this model", options.layer);
+  }
   const model::ParameterCounts counts = model::count_parameters(engine->config());
   nlohmann::ordered_json json;
   if (options.json) {
@@ -113,9 +118,6 @@ void run(const Options& options) {
     how.progress = [&](std::uint64_t done, std::uint64_t) { line.update(done); };
     model::score_tokens(engine->transformer(), ids, how);
     line.clear();
-    if (options.layer >= 0 && profile.layers().count(options.layer) == 0) {
-      fail(ErrorKind::kUsage, "--layer {}: not a MoE layer of this model", options.layer);
-    }
     if (options.json) {
       json["routing"] = routing_json(profile, &engine->tokenizer());
     } else if (profile.layers().empty()) {

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <new>
 
 #include "command.hpp"
@@ -15,7 +17,8 @@ constexpr const char* kExamples =
     "  switchyard train recipes/quickstart.toml --out runs/mine\n"
     "  switchyard generate -m runs/mine -p \"In the beginning\" -n 100\n"
     "  switchyard inspect -m runs/mine -f some-text.txt\n"
-    "\n`switchyard COMMAND --help` explains each. Exit codes: 0 done, 1 failed, 2 wrong usage.\n";
+    "\n`switchyard COMMAND --help` explains each. Exit codes: 0 done, 1 failed, 2 wrong usage,\n"
+    "130 interrupted (Ctrl-C; a training run is saved first).\n";
 
 int run(int argc, char** argv) {
   using namespace switchyard;
@@ -36,13 +39,22 @@ int run(int argc, char** argv) {
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    // Without this, CLI11 would say that a command is missing.
+    const bool is_command = argc > 1 && argv[1][0] != '-';
+    if (is_command && program.get_subcommands().empty()) {
+      fmt::print(stderr, "switchyard: unknown command '{}'; `switchyard --help` lists them\n", argv[1]);
+      return 2;
+    }
     // --help and --version come this way too, with code 0.
     return program.exit(error) == 0 ? 0 : 2;
   }
   try {
     action();
+    if (std::fflush(stdout) == 0) return 0;
+    fmt::print(stderr, "switchyard: cannot write to standard output: {}\n", std::strerror(errno));
+  } catch (const cli::Interrupted& interrupted) {
     std::fflush(stdout);
-    return 0;
+    return 128 + interrupted.signal;
   } catch (const Error& error) {
     fmt::print(stderr, "switchyard: {}{}\n", error.kind() == ErrorKind::kInternal ? "internal error (a bug): " : "",
                error.what());

@@ -49,7 +49,7 @@ void run(const Options& options) {
     json["tokens"] = score.targets;
     json["bytes"] = text.size();
     json["window"] = how.window;
-    fmt::print("{}\n", json.dump());
+    fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     return;
   }
   fmt::print("perplexity     {:.4f}  ({:.4f} nats a token)\nbits per byte  {:.4f}\n", std::exp(nats), nats,

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
 #include <numbers>
 
 #include "routing_text.hpp"
@@ -84,6 +85,15 @@ RunSummary summarize_run(const std::filesystem::path& run) {
   summary.evaluation.complete = true;
   summary.sample = make_sample(summary.engine->transformer(), summary.data->tokenizer(), kSampleTokens);
   return summary;
+}
+
+nlohmann::ordered_json summary_json(const RunSummary& summary) {
+  nlohmann::ordered_json json;
+  json["loss"] = summary.evaluation.loss;
+  json["bits_per_byte"] = summary.evaluation.bits_per_byte;
+  for (const DomainLoss& domain : summary.domains) json["domains"][domain.name] = domain.bits_per_byte;
+  json["routing"] = routing_json(summary.profile, nullptr);
+  return json;
 }
 
 void write_run_report(const std::filesystem::path& run, const std::filesystem::path& target,

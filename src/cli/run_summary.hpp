@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
@@ -29,6 +30,9 @@ struct RunSummary {
 
 // Loads the run's last checkpoint and reads its held-out text once, domain by domain. Throws where there is none.
 RunSummary summarize_run(const std::filesystem::path& run);
+
+// {"loss", "bits_per_byte", "domains": {name: bits per byte}, "routing": [...]}
+nlohmann::ordered_json summary_json(const RunSummary& summary);
 
 // A short text from the model, the same each time.
 std::string make_sample(model::Transformer& transformer, const text::Tokenizer& tokenizer, Index tokens);

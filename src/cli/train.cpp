@@ -27,11 +27,13 @@ struct Options {
 
 // The only state that a signal handler may touch.
 std::atomic<bool> g_stop{false};
-static_assert(std::atomic<bool>::is_always_lock_free);
+std::atomic<int> g_signal{0};
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
 
-void on_interrupt(int) {
+void on_interrupt(int signal) {
+  g_signal.store(signal);
   g_stop.store(true);
-  std::signal(SIGINT, SIG_DFL);  // a second interrupt ends the program at once
+  std::signal(signal, SIG_DFL);  // a second one ends the program at once
 }
 
 // Draws the live line on a terminal; elsewhere prints a plain line now and then.
@@ -163,12 +165,13 @@ void run(const Options& options, const std::string& program) {
   how.stop = &g_stop;
   const train::TrainResult result = train::train(recipe, how, console);
   if (!result.finished) {
-    fmt::print(stderr, "\nstopped at step {}; saved {}\ngo on with: {} train {} --out {} --resume\n", result.step,
-               result.checkpoint.string(), program, options.recipe, out);
+    fmt::print(stderr, "\nstopped at step {}; {}\ngo on with: {} train {} --out {} --resume\n", result.step,
+               result.checkpoint.empty() ? "nothing to save yet" : "saved " + result.checkpoint.string(), program,
+               options.recipe, out);
     if (options.json) {
       fmt::print("{}\n", nlohmann::ordered_json{{"step", result.step}, {"finished", false}}.dump());
     }
-    return;
+    throw Interrupted{g_signal.load()};
   }
   const RunSummary summary = summarize_run(out);
   write_run_report(out, std::filesystem::path(out) / "report.html", summary);
@@ -180,12 +183,9 @@ void run(const Options& options, const std::string& program) {
   json["step"] = result.step;
   json["finished"] = true;
   json["checkpoint"] = result.checkpoint.string();
-  json["loss"] = summary.evaluation.loss;
-  json["bits_per_byte"] = summary.evaluation.bits_per_byte;
-  for (const DomainLoss& domain : summary.domains) json["domains"][domain.name] = domain.bits_per_byte;
   json["seconds_per_step"] = console.seconds_per_step();
   json["activation_bytes"] = console.activation_bytes();
-  json["routing"] = routing_json(summary.profile, nullptr);
+  json.update(summary_json(summary));
   fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
@@ -204,7 +204,9 @@ void add_train(CLI::App& program, Action& action) {
   add_threads(*command, options->threads);
   add_json(*command, options->json);
   command->footer(
-      "\nInterrupt (Ctrl-C) saves and stops; --resume goes on. A killed run goes on from its last checkpoint.\n"
+      "\nInterrupt (Ctrl-C) saves, stops and exits with 130 (SIGTERM: 143); --resume goes on. A killed run goes on "
+      "from\n"
+      "its last checkpoint.\n"
       "Relative paths in the recipe start at the working folder. docs/recipes.md explains every key.\n"
       "\nExamples:\n"
       "  switchyard train recipes/quickstart.toml --set data.paths='[\"my-texts\"]' --out runs/mine\n"
