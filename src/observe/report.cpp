@@ -96,7 +96,9 @@ Json metrics_json(const std::filesystem::path& path) {
   std::map<Index, Curve> violation, entropy, dropped;
   Json evaluations = Json::array(), warnings = Json::array();
   double last = 0.0;
-  for (const auto& [line, where] : lines) {
+  for (const Line& entry : lines) {
+    const Json& line = entry.json;
+    const std::string& where = entry.where;
     const std::string kind = string_of(line, "kind", where);
     const auto step = static_cast<double>(whole_number(line, "step", where));
     last = step;
