@@ -29,7 +29,7 @@ struct Product {
 constexpr Index kPanelsATask = 8;   // 8 panels of one k block fill a quarter of the L2 cache
 constexpr Index kRowsABlock = 96;   // as do 96 rows of a
 constexpr Index kTasksAThread = 4;  // enough for threads of unequal speed
-constexpr Index kLeastRowsATask = 96;
+constexpr Index kPackedLeftFloats = 2 << 20;
 constexpr Index kFewRowsFloats = 65536;  // of b, a task of a product with one to four rows: about 10 us
 
 // Columns [first, first + columns) of b, steps [k0, k0 + k) to panels of k steps.
@@ -43,26 +43,33 @@ void pack_right(const GemmKernels& g, const Product& p, Index first, Index colum
       g, [&](Index i) { return p.b.row(first + i) + k0; }, 0, to.count(g.nr), k, to);
 }
 
-// Rows [row, row + rows) by columns [first, first + columns) of c: b is packed block by block, a is read in place, or
-// packed where it is transposed.
-void multiply_task(const GemmKernels& g, const Product& p, Index row, Index rows, Index first, Index columns) {
-  const Index k_most = std::min(p.k, kKBlock);
-  const Index packed_b = round_up(columns, g.nr) * k_most;
-  const Scratch scratch(packed_b + (p.a_transposed ? kRowsABlock * k_most : 0));
+// A part of c and of the steps of k.
+struct Part {
+  Index row, rows, first, columns, k_begin, k_end;
+};
+
+// The packed tiles of rows [r, r + kRowsABlock) of a transposed a for the block of k steps that begins at k0, among
+// those of all rows and of the steps from k_begin on.
+float* packed_left(const Product& p, float* packed, Index r, Index k_begin, Index k0, Index k) {
+  return packed + (k0 - k_begin) * p.c.rows + r * k;
+}
+
+// b is packed block by block. a is read in place, or in `packed_a` where it is transposed.
+void multiply_part(const GemmKernels& g, const Product& p, const Part& part, float* packed_a) {
+  const Scratch scratch(round_up(part.columns, g.nr) * std::min(part.k_end - part.k_begin, kKBlock));
   float* b = scratch.data();
-  float* a_packed = b + packed_b;
-  for (Index k0 = 0; k0 < p.k; k0 += kKBlock) {
-    const Index k = std::min(kKBlock, p.k - k0);
+  for (Index k0 = part.k_begin; k0 < part.k_end; k0 += kKBlock) {
+    const Index k = std::min(kKBlock, part.k_end - k0);
     const bool add = p.add || k0 > 0;
-    pack_right(g, p, first, columns, k0, k, b);
-    for (Index r = row; r < row + rows; r += kRowsABlock) {
-      const Index m = std::min(kRowsABlock, row + rows - r);
-      if (p.a_transposed) pack_left_transposed(p.a + k0 * p.a_stride + r, p.a_stride, m, k, a_packed);
-      for (Index j = 0; j < columns; j += g.nr) {
-        const Index width = std::min(g.nr, columns - j);
-        float* c = p.c.row(r) + first + j;
+    pack_right(g, p, part.first, part.columns, k0, k, b);
+    for (Index r = part.row; r < part.row + part.rows; r += kRowsABlock) {
+      const Index m = std::min(kRowsABlock, part.row + part.rows - r);
+      for (Index j = 0; j < part.columns; j += g.nr) {
+        const Index width = std::min(g.nr, part.columns - j);
+        float* c = p.c.row(r) + part.first + j;
         if (p.a_transposed)
-          multiply_packed(g, m, k, a_packed, b + j * k, c, p.c.stride, width, add);
+          multiply_packed(g, m, k, packed_left(p, packed_a, r, part.k_begin, k0, k), b + j * k, c, p.c.stride, width,
+                          add);
         else
           multiply_block(g, LeftLayout::kRows, m, k, p.a + r * p.a_stride + k0, p.a_stride, b + j * k, c, p.c.stride,
                          width, add);
@@ -71,25 +78,48 @@ void multiply_task(const GemmKernels& g, const Product& p, Index row, Index rows
   }
 }
 
+void pack_left(const Product& p, Index k_begin, Index k_end, float* packed) {
+  const Index row_blocks = ceil_div(p.c.rows, kRowsABlock), k_blocks = ceil_div(k_end - k_begin, kKBlock);
+  parallel_for(row_blocks * k_blocks, 2, [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      const Index r = i % row_blocks * kRowsABlock, k0 = k_begin + i / row_blocks * kKBlock;
+      const Index k = std::min(kKBlock, k_end - k0);
+      pack_left_transposed(p.a + k0 * p.a_stride + r, p.a_stride, std::min(kRowsABlock, p.c.rows - r), k,
+                           packed_left(p, packed, r, k_begin, k0, k));
+    }
+  });
+}
+
 void multiply(const Product& p) {
   const GemmKernels& g = gemm_kernels();
   const Index threads = current_threads();
-  // One thread packs every part of b once. More threads get a grid of tasks, columns first: tasks in one column pack
-  // the same part of b again.
+  // One thread packs every part of b once. More threads get a grid of tasks; those that share columns pack the same
+  // part of b again, so columns are cut first.
   Index panels = kPanelsATask, row_tasks = 1;
   const auto tasks = [&] { return ceil_div(p.c.cols, panels * g.nr) * row_tasks; };
   if (threads > 1) {
     const Index wanted = threads * kTasksAThread;
-    while (tasks() < wanted && ceil_div(p.c.rows, row_tasks * 2) >= kLeastRowsATask) row_tasks *= 2;
     while (tasks() < wanted && panels > 2) panels /= 2;
+    while (tasks() < wanted && ceil_div(p.c.rows, row_tasks * 2) >= kRowsABlock) row_tasks *= 2;
   }
   const Index columns = panels * g.nr, column_tasks = ceil_div(p.c.cols, columns);
-  const Index rows = round_up(ceil_div(p.c.rows, row_tasks), 6);
+  const Index rows = round_up(ceil_div(p.c.rows, row_tasks), kRowsABlock);
   row_tasks = ceil_div(p.c.rows, rows);
-  for_each_task(row_tasks * column_tasks, [&](Index task) {
-    const Index row = task % row_tasks * rows, first = task / row_tasks * columns;
-    multiply_task(g, p, row, std::min(rows, p.c.rows - row), first, std::min(columns, p.c.cols - first));
-  });
+
+  // A transposed a is packed for all tasks: with one thread a block of k at a time, which stays in the cache, with more
+  // as much as fits, since they have to wait for each other.
+  const Index left_floats = threads == 1 ? 0 : kPackedLeftFloats;
+  const Index k_step = p.a_transposed ? std::max(kKBlock, left_floats / p.c.rows / kKBlock * kKBlock) : p.k;
+  const Scratch packed(p.a_transposed ? p.c.rows * std::min(k_step, p.k) : 0);
+  for (Index k = 0; k < p.k; k += k_step) {
+    const Index k_end = std::min(p.k, k + k_step);
+    if (p.a_transposed) pack_left(p, k, k_end, packed.data());
+    for_each_task(row_tasks * column_tasks, [&](Index task) {
+      const Index row = task % row_tasks * rows, first = task / row_tasks * columns;
+      multiply_part(g, p, {row, std::min(rows, p.c.rows - row), first, std::min(columns, p.c.cols - first), k, k_end},
+                    packed.data());
+    });
+  }
 }
 
 // One to four rows of a, as in decoding: b streams through once.
