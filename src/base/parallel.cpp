@@ -38,10 +38,6 @@ class TaskOrder {
 #endif
 };
 
-}  // namespace
-
-namespace {
-
 // TBB caps its workers at the number of cores; asking for more threads than cores must still give them, or a test of
 // "the same bits at any thread count" would compare one thread with itself. The cap is one for the process and the
 // least of all that are set, so there is only ever one, as large as the largest arena so far.
@@ -97,12 +93,16 @@ void parallel_for(Index count, Index grain, const std::function<void(Index, Inde
     body(0, count);
     return;
   }
+  TaskOrder order;
   tbb::parallel_for(
       tbb::blocked_range<Index>(0, grains),
       [&](const tbb::blocked_range<Index>& range) {
+        order.task_begins();
         body(range.begin() * grain, range.end() == grains ? count : range.end() * grain);
+        order.task_ends();
       },
       tbb::auto_partitioner{});
+  order.all_ended();
 }
 
 }  // namespace switchyard

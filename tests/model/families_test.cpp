@@ -177,6 +177,8 @@ struct Choice {
   const char* family;
   ModelConfig config;
 };
+// GoogleTest would print the bytes, pointers included, into the test's name.
+void PrintTo(const Choice& choice, std::ostream* out) { *out << choice.name; }
 
 std::vector<Choice> choices() {
   const auto norm = [](LayerConfig& row) { row.attention.qk_norm = true; };
