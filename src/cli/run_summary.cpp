@@ -114,7 +114,8 @@ void write_run_report(const std::filesystem::path& run, const std::filesystem::p
   };
   for (const DomainLoss& domain : summary.domains) {
     if (summary.domains.size() > 1)
-      input.facts.emplace_back(domain.name, fmt::format("{:.4f} bits per byte", domain.bits_per_byte));
+      input.facts.emplace_back("Held-out loss, " + domain.name,
+                               fmt::format("{:.4f} bits per byte", domain.bits_per_byte));
   }
   input.profile = summary.profile.layers().empty() ? nullptr : &summary.profile;
   input.token_text = [&](std::int32_t id) { return quoted_token(summary.data->tokenizer(), id); };
