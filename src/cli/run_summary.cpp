@@ -16,7 +16,7 @@ namespace switchyard::cli {
 namespace {
 
 constexpr Index kSampleTokens = 160;
-// Tokens of each domain that are routed for the picture of who prefers what; the loss reads them all.
+// Tokens a forward pass while held-out text is read.
 constexpr Index kBatchTokens = 2048;
 
 }  // namespace
