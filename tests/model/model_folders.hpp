@@ -12,35 +12,13 @@
 #include <string>
 #include <vector>
 
+#include "support/temporary_folder.hpp"
 #include "switchyard/base/atomic_file.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/formats/safetensors.hpp"
 #include "switchyard/model/checkpoint.hpp"
 
 namespace switchyard::model {
-
-// A folder that is gone when the test is over.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    static int count = 0;
-    path_ = std::filesystem::temp_directory_path() / fmt::format("switchyard-model-{}-{}", ::getpid(), count++);
-    std::filesystem::create_directories(path_);
-  }
-  explicit TemporaryFolder(const std::filesystem::path& copy_of) : TemporaryFolder() {
-    std::filesystem::copy(copy_of, path_, std::filesystem::copy_options::recursive);
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 inline std::filesystem::path golden(const std::string& name) {
   return std::filesystem::path(SWITCHYARD_TEST_DIR) / "golden" / name;

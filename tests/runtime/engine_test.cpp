@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "model/small_models.hpp"
+#include "support/error_of.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
 #include "switchyard/model/checkpoint.hpp"
@@ -23,18 +24,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using Ids = std::vector<std::int32_t>;
-
-template <class Action>
-std::string error_of(ErrorKind kind, Action&& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(static_cast<int>(error.kind()), static_cast<int>(kind)) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
-}
 
 model::Transformer make_model(const model::ModelConfig& config) {
   model::Transformer transformer(config);

@@ -12,49 +12,18 @@
 #include <string_view>
 #include <vector>
 
+#include "support/error_of.hpp"
+#include "support/temporary_folder.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/random.hpp"
 #include "switchyard/train/recipe.hpp"
 
 namespace switchyard::train {
 
-// A folder of the running test, removed with the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "switchyard-train-XXXXXX").string();
-    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot make a temporary folder");
-    path_ = pattern;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  std::filesystem::path operator/(std::string_view name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
-
 inline std::filesystem::path put(const std::filesystem::path& path, std::string_view text) {
   std::filesystem::create_directories(path.parent_path());
   std::ofstream(path, std::ios::binary) << text;
   return path;
-}
-
-// Runs `action`, which must throw an Error of this kind, and returns its message.
-template <class Action>
-std::string error_of(ErrorKind kind, Action&& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    EXPECT_EQ(static_cast<int>(error.kind()), static_cast<int>(kind)) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
 }
 
 // Sentences of few words: a model of any size learns something of them in a few steps.
