@@ -42,7 +42,7 @@ void check_grouped_ffn(Activation activation, ConstMatrix x_TD, const GroupedRow
 
 namespace {
 
-constexpr Index kRowsAUnit = 128;        // rows of an expert that share one pass over its weights
+constexpr Index kRowsAUnit = 256;        // rows of an expert that share one pass over its weights
 constexpr Index kHiddenBlock = 48;       // rows of gate and of up that stay in the L2 cache together
 constexpr Index kOutputBlock = 96;       // rows of down
 constexpr Index kPanelsToLookAhead = 3;  // with fewer, the weights stream from memory anyway

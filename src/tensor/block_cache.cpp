@@ -1,7 +1,10 @@
 #include "block_cache.hpp"
 
+#include <sys/mman.h>
+
 #include <array>
 #include <bit>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -28,6 +31,7 @@ constexpr bool kEnabled = true;
 constexpr int kSmallestLog = 14, kLargestLog = 28;
 constexpr std::size_t kSmallest = std::size_t{1} << kSmallestLog, kLargest = std::size_t{1} << kLargestLog;
 constexpr std::size_t kMostKept = std::size_t{1} << 30;
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kSteps = 8;  // between powers of two
 
 bool is_kept(std::size_t capacity) { return kEnabled && capacity >= kSmallest && capacity <= kLargest; }
@@ -79,6 +83,14 @@ BlockCache& cache() {
   return *instance;
 }
 
+// Weights and gradients are read in strides of rows: with pages of 4 KiB, misses of the TLB cost a tenth of a product.
+void* advise_huge_pages(void* block, std::size_t capacity) {
+  const auto begin = (reinterpret_cast<std::uintptr_t>(block) + kHugePage - 1) / kHugePage * kHugePage;
+  const auto end = (reinterpret_cast<std::uintptr_t>(block) + capacity) / kHugePage * kHugePage;
+  if (block != nullptr && begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+  return block;
+}
+
 }  // namespace
 
 std::size_t block_capacity(std::size_t bytes) {
@@ -95,7 +107,10 @@ void* take_block(std::size_t capacity, bool zero) {
       return block;
     }
   }
-  const auto fresh = [&] { return zero ? std::calloc(capacity, 1) : std::malloc(capacity); };
+  // What is not written yet must stay unbacked: a cache is as large as the longest text that it may have to hold.
+  const auto fresh = [&] {
+    return advise_huge_pages(zero ? std::calloc(capacity, 1) : std::malloc(capacity), capacity);
+  };
   void* block = fresh();
   if (block == nullptr && kEnabled) {
     cache().clear();
