@@ -40,6 +40,7 @@ struct BalanceConfig {
 struct ExpertConfig {
   Index hidden = 0;  // F
   kernels::Activation activation = kernels::Activation::kSwiGLU;
+  bool bias = false;  // each product of a routed expert adds a learned bias (gpt-oss); the shared expert has none
 };
 
 struct SharedExpertConfig {
