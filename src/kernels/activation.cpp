@@ -19,6 +19,8 @@ constexpr float kTailPolynomial[11] = {0.849695772F,   -0.0230092059F,   -0.0963
                                        -0.0952604635F, 0.044374035F,     -0.0105098573F,  -0.00124992487F,
                                        0.0015564264F,  -7.51411807e-05F, -0.000154960534F};
 
+constexpr float kClampLimit = 7.0F, kClampedSlope = 1.702F;  // of the clamped SwiGLU
+
 // sigmoid(x) and 1 - sigmoid(x), both to full relative accuracy: e^-|x| never overflows and nothing cancels.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE void sigmoid(D d, V x, V& s, V& complement) {
@@ -61,6 +63,24 @@ HWY_INLINE V normal_distribution(D d, V x, V& e) {
   return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(one, tail));
 }
 
+// The two factors of the clamped SwiGLU. z is 1.702 times the clamped gate, or its lower bound. NaN stays.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V clamped_gate(D d, V gate, V& z, V& s, V& complement) {
+  const V limit = hn::Set(d, kClampLimit);
+  const V x = hn::IfThenElse(hn::Gt(gate, limit), limit, gate);
+  const V lowest = hn::Set(d, -1000.0F);  // its sigmoid is 0; anything finite keeps 0 * z from being NaN
+  z = hn::Mul(x, hn::Set(d, kClampedSlope));
+  z = hn::IfThenElse(hn::Lt(z, lowest), lowest, z);
+  sigmoid(d, z, s, complement);
+  return hn::Mul(x, s);
+}
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V clamped_up(D d, V up) {
+  const V limit = hn::Set(d, kClampLimit);
+  const V clamped = hn::IfThenElse(hn::Gt(hn::Abs(up), limit), hn::CopySign(limit, up), up);
+  return hn::Add(clamped, hn::Set(d, 1.0F));
+}
+
 void forward(Activation activation, const float* gate, const float* up, float* h, Index n) {
   switch (activation) {
     case Activation::kSwiGLU:
@@ -69,6 +89,13 @@ void forward(Activation activation, const float* gate, const float* up, float* h
         auto s = x, complement = x;
         sigmoid(d, x, s, complement);
         hn::StoreU(hn::Mul(hn::Mul(x, s), hn::LoadU(d, up + i)), d, h + i);
+      });
+      break;
+    case Activation::kClampedSwiGLU:
+      for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
+        auto z = hn::LoadU(d, gate + i), s = z, complement = z;
+        const auto factor = clamped_gate(d, z, z, s, complement);
+        hn::StoreU(hn::Mul(factor, clamped_up(d, hn::LoadU(d, up + i))), d, h + i);
       });
       break;
     case Activation::kGELU:
@@ -100,6 +127,20 @@ void backward(Activation activation, const float* gate, const float* up, const f
         const auto slope = hn::Mul(s, hn::MulAdd(x, complement, hn::Set(d, 1.0F)));
         hn::StoreU(hn::Mul(hn::Mul(dh, u), slope), d, d_gate + i);
         hn::StoreU(hn::Mul(dh, hn::Mul(x, s)), d, d_up + i);
+      });
+      break;
+    case Activation::kClampedSwiGLU:
+      for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
+        const auto limit = hn::Set(d, kClampLimit);
+        const auto x = hn::LoadU(d, gate + i);
+        const auto u = hn::LoadU(d, up + i);
+        const auto dh = hn::LoadU(d, d_h + i);
+        auto z = x, s = x, complement = x;
+        const auto factor = clamped_gate(d, x, z, s, complement);
+        const auto slope = hn::Mul(s, hn::MulAdd(z, complement, hn::Set(d, 1.0F)));
+        const auto of_gate = hn::Mul(hn::Mul(dh, clamped_up(d, u)), slope);
+        hn::StoreU(hn::IfThenZeroElse(hn::Gt(x, limit), of_gate), d, d_gate + i);
+        hn::StoreU(hn::IfThenZeroElse(hn::Gt(hn::Abs(u), limit), hn::Mul(dh, factor)), d, d_up + i);
       });
       break;
     case Activation::kGELU:
@@ -145,7 +186,10 @@ struct Name {
   Activation activation;
   std::string_view name;
 };
-constexpr Name kNames[] = {{Activation::kSwiGLU, "swiglu"}, {Activation::kGELU, "gelu"}, {Activation::kReLU, "relu"}};
+constexpr Name kNames[] = {{Activation::kSwiGLU, "swiglu"},
+                           {Activation::kClampedSwiGLU, "clamped-swiglu"},
+                           {Activation::kGELU, "gelu"},
+                           {Activation::kReLU, "relu"}};
 
 void check_gate(Activation activation, std::span<const float> gate, std::span<const float> up) {
   require(gate.size() == (is_gated(activation) ? up.size() : 0), "activation {}: a gate of {} elements for {}",
@@ -154,7 +198,9 @@ void check_gate(Activation activation, std::span<const float> gate, std::span<co
 
 }  // namespace
 
-bool is_gated(Activation activation) { return activation == Activation::kSwiGLU; }
+bool is_gated(Activation activation) {
+  return activation == Activation::kSwiGLU || activation == Activation::kClampedSwiGLU;
+}
 
 std::string_view activation_name(Activation activation) {
   for (const Name& n : kNames)
@@ -165,7 +211,9 @@ std::string_view activation_name(Activation activation) {
 Activation parse_activation(std::string_view name) {
   for (const Name& n : kNames)
     if (n.name == name) return n.activation;
-  fail(ErrorKind::kBadInput, "unknown activation '{}', expected swiglu, gelu or relu", name);
+  std::string names;
+  for (const Name& n : kNames) fmt::format_to(std::back_inserter(names), "{}{}", names.empty() ? "" : ", ", n.name);
+  fail(ErrorKind::kBadInput, "unknown activation '{}', expected one of {}", name, names);
 }
 
 void activate(Activation activation, std::span<const float> gate, std::span<const float> up, std::span<float> h) {

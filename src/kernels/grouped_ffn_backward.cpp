@@ -25,7 +25,7 @@ struct Chunk {
   Panels d_y;                    // [D, nr], one gradient a slot without its weight
   Panels d_gate, d_up;           // [F, nr]
   Panels x, h;                   // [rows, nr]: x and weight * h once more with rows as k, panels of D and of F
-  float* weight_sums = nullptr;  // [hidden blocks, rows rounded up to panels]: parts of d_weight
+  float* weight_sums = nullptr;  // [hidden blocks (+ 1 for down's bias), rows rounded up to panels]: parts of d_weight
 };
 
 // The panels of consecutive chunks of k are read together (LeftLayout::kPanels): a stride that is a power of two would
@@ -59,7 +59,7 @@ class Backward {
     take(c.d_y, panels, skewed(d * nr, nr), c.rows);
     take(c.d_up, panels, skewed(f * nr, nr), c.rows);
     if (gated_) take(c.d_gate, panels, skewed(f * nr, nr), c.rows);
-    c.weight_sums = cutter.take(ceil_div(f, hidden_block(nr)) * panels * nr);
+    c.weight_sums = cutter.take(weight_parts(c) * panels * nr);
     if (frozen()) return;
     take(c.x, ceil_div(d, nr), skewed(c.rows * nr, nr), d);
     take(c.h, ceil_div(f, nr), skewed(c.rows * nr, nr), f);
@@ -70,6 +70,8 @@ class Backward {
     const std::int32_t* token = rows_.token_of_slot_S.data() + c.slot;
     pack_rows_transposed(
         g_, [&](Index i) { return d_y_TD_.row(token[i]); }, begin, end, width(), c.d_y);
+    if (const float* bias = bias_at(experts_[c.expert].down_bias_D, 0); bias != nullptr)
+      for (Index p = begin; p < end; ++p) bias_part(c, bias, p);
     if (frozen()) return;
     for (Index i = begin * g_.nr; i < std::min(end * g_.nr, c.rows); ++i)
       g_.pack_row(x_TD_.row(token[i]), x_TD_.row(token[std::min(i + 2, c.rows - 1)]), width(), c.x.data + i * g_.nr,
@@ -114,6 +116,8 @@ class Backward {
       if (gated_) gradient_block(c.d_gate, row, m, k0, k, c.x, j, columns, to.gate_FD);
       gradient_block(c.d_up, row, m, k0, k, c.x, j, columns, to.up_FD);
     });
+    if (gated_) bias_gradient(c, c.d_gate, begin, end, nullptr, to.gate_bias_F);
+    bias_gradient(c, c.d_up, begin, end, nullptr, to.up_bias_F);
   }
 
   // Rows [begin, end) of the gradient of down.
@@ -121,18 +125,55 @@ class Backward {
     for_each_gradient_block(c, begin, end, c.h, [&](Index row, Index m, Index k0, Index k, Index j, Index columns) {
       gradient_block(c.d_y, row, m, k0, k, c.h, j, columns, gradients_[c.expert].down_DF);
     });
+    bias_gradient(c, c.d_y, begin, end, rows_.weight_of_slot_S.data() + c.slot, gradients_[c.expert].down_bias_D);
   }
 
   void slot_weights(const Chunk& c) const {
-    const Index blocks = ceil_div(hidden_width(c), hidden_block(g_.nr)), padded = round_up(c.rows, g_.nr);
+    const Index parts = weight_parts(c), padded = round_up(c.rows, g_.nr);
     for (Index i = 0; i < c.rows; ++i) {
       float sum = 0.0F;
-      for (Index b = 0; b < blocks; ++b) sum += c.weight_sums[b * padded + i];
+      for (Index b = 0; b < parts; ++b) sum += c.weight_sums[b * padded + i];
       d_weight_S_[static_cast<std::size_t>(c.slot + i)] = sum;
     }
   }
 
  private:
+  Index weight_parts(const Chunk& c) const {
+    return ceil_div(hidden_width(c), hidden_block(g_.nr)) + (experts_[c.expert].down_bias_D.empty() ? 0 : 1);
+  }
+
+  // The part of d_weight that is <d_y, bias of down>, for the rows of panel p.
+  void bias_part(const Chunk& c, const float* bias, Index p) const {
+    const Index nr = g_.nr;
+    const float* d_y = c.d_y.at(p);
+    float sums[kMaxPanelColumns] = {};
+    for (Index d = 0; d < width(); ++d)
+      for (Index j = 0; j < nr; ++j) sums[j] += d_y[d * nr + j] * bias[d];
+    std::copy_n(sums, nr, c.weight_sums + (weight_parts(c) - 1) * round_up(c.rows, nr) + p * nr);
+  }
+
+  // to[i] += sum over the rows of d (times their weights, where given), for i in [begin, end). The columns of panels
+  // are summed apart and then together: the order depends on nothing but nr.
+  void bias_gradient(const Chunk& c, const Panels& d, Index begin, Index end, const float* weights,
+                     std::span<float> to) const {
+    if (to.empty()) return;
+    const Index nr = g_.nr;
+    for (Index i = begin; i < end; ++i) {
+      float sums[kMaxPanelColumns] = {};
+      for (Index p = 0; p < d.count(nr); ++p) {
+        const float* row = d.at(p) + i * nr;
+        const Index columns = d.columns_of(p, nr);
+        if (weights == nullptr)
+          for (Index j = 0; j < columns; ++j) sums[j] += row[j];
+        else
+          for (Index j = 0; j < columns; ++j) sums[j] += row[j] * weights[p * nr + j];
+      }
+      float sum = 0.0F;
+      for (Index j = 0; j < std::min(nr, c.rows); ++j) sum += sums[j];
+      to[static_cast<std::size_t>(i)] += sum;
+    }
+  }
+
   // Turns the gradient of h, which lies in d_up, into those of gate and up. h is room for m rows.
   void activation_block(const Chunk& c, Index f, Index m, Index p, float* h) const {
     const Index nr = g_.nr, columns = c.d_y.columns_of(p, nr), at = f * nr;
@@ -286,7 +327,10 @@ void check_gradients(std::span<const FfnWeights> experts, std::span<const FfnGra
   for (std::size_t e = 0; e < gradients.size(); ++e)
     require(expert_rows(rows, e) == 0 ||
                 (same(experts[e].up_FD, gradients[e].up_FD) && same(experts[e].down_DF, gradients[e].down_DF) &&
-                 (experts[e].gate_FD.empty() || same(experts[e].gate_FD, gradients[e].gate_FD))),
+                 (experts[e].gate_FD.empty() || same(experts[e].gate_FD, gradients[e].gate_FD)) &&
+                 experts[e].gate_bias_F.size() == gradients[e].gate_bias_F.size() &&
+                 experts[e].up_bias_F.size() == gradients[e].up_bias_F.size() &&
+                 experts[e].down_bias_D.size() == gradients[e].down_bias_D.size()),
             "grouped ffn: the gradients of expert {} have other shapes than its weights", e);
 }
 

@@ -31,6 +31,13 @@ void check_grouped_ffn(Activation activation, ConstMatrix x_TD, const GroupedRow
     require(gate_fits && f > 0 && d > 0 && w.up_FD.cols == d && w.down_DF.rows == d && w.down_DF.cols == f,
             "grouped ffn: expert {} has gate [{}, {}], up [{}, {}], down [{}, {}] for rows of {}", e, w.gate_FD.rows,
             w.gate_FD.cols, f, w.up_FD.cols, w.down_DF.rows, w.down_DF.cols, d);
+    const auto bias_fits = [](std::span<const float> bias, Index size) {
+      return bias.empty() || static_cast<Index>(bias.size()) == size;
+    };
+    require(bias_fits(w.gate_bias_F, w.gate_FD.rows) && bias_fits(w.up_bias_F, f) && bias_fits(w.down_bias_D, d),
+            "grouped ffn: expert {} has biases of {}, {} and {} values for gate [{}, {}], up [{}, {}], down [{}, {}]",
+            e, w.gate_bias_F.size(), w.up_bias_F.size(), w.down_bias_D.size(), w.gate_FD.rows, w.gate_FD.cols, f,
+            w.up_FD.cols, w.down_DF.rows, w.down_DF.cols);
   }
   const auto slots = static_cast<std::size_t>(rows.offset_E1.back());
   require(rows.token_of_slot_S.size() == slots && rows.weight_of_slot_S.size() == slots,
@@ -100,8 +107,12 @@ class Forward {
         float* h = unit.h.at(p) + f * g_.nr;
         float* gate = unit.saved.data == nullptr ? gate_scratch.data() : unit.saved.gate(p) + f * g_.nr;
         float* up = unit.saved.data == nullptr ? h : unit.saved.up(p) + f * g_.nr;
-        if (gated_) multiply(unit, w.gate_FD, f, m, p, unit.x, gate, gate_ahead);
+        if (gated_) {
+          multiply(unit, w.gate_FD, f, m, p, unit.x, gate, gate_ahead);
+          add_to_rows(bias_at(w.gate_bias_F, f), m, g_.nr, gate);
+        }
         multiply(unit, w.up_FD, f, m, p, unit.x, up, up_ahead);
+        add_to_rows(bias_at(w.up_bias_F, f), m, g_.nr, up);
         activations_.forward(activation_, gated_ ? gate : nullptr, up, h, m * g_.nr);
       }
     }
@@ -123,6 +134,7 @@ class Forward {
       for (Index p = 0; p < unit.h.count(g_.nr); ++p) {
         const Index columns = unit.h.columns_of(p, g_.nr), slot = unit.slot + p * g_.nr;
         multiply(unit, unit.expert->down_DF, d, m, p, unit.h, scratch.data(), ahead);
+        add_to_rows(bias_at(unit.expert->down_bias_D, d), m, g_.nr, scratch.data());
         copy_weights(rows_.weight_of_slot_S.data() + slot, columns, weights);
         for (Index i = 0; i < columns; ++i) y[i] = y_SD_.row(slot + i) + d;
         g_.unpack_transposed(scratch.data(), columns, m, weights, y);
@@ -146,6 +158,8 @@ class Forward {
     }
     if (gated_) rows_times_few(g_, w.gate_FD, begin, end, x, unit.rows, gate, false);
     rows_times_few(g_, w.up_FD, begin, end, x, unit.rows, h, false);
+    add_to_few(w.gate_bias_F, begin, end, unit.rows, gate);
+    add_to_few(w.up_bias_F, begin, end, unit.rows, h);
     for (Index i = 0; i < unit.rows; ++i)
       activations_.forward(activation_, gated_ ? gate[i] + begin : nullptr, h[i] + begin, h[i] + begin, end - begin);
   }
@@ -159,10 +173,17 @@ class Forward {
       y[i] = y_SD_.row(unit.slot + i);
     }
     rows_times_few(g_, unit.expert->down_DF, begin, end, h, unit.rows, y, false);
+    add_to_few(unit.expert->down_bias_D, begin, end, unit.rows, y);
     for (Index i = 0; i < unit.rows; ++i) {
       const float weight = rows_.weight_of_slot_S[static_cast<std::size_t>(unit.slot + i)];
       for (Index d = begin; d < end; ++d) y[i][d] *= weight;
     }
+  }
+
+  static void add_to_few(std::span<const float> bias, Index begin, Index end, Index count, float* const* rows) {
+    if (bias.empty()) return;
+    for (Index i = 0; i < count; ++i)
+      for (Index j = begin; j < end; ++j) rows[i][j] += bias[static_cast<std::size_t>(j)];
   }
 
   // Rows [row, row + m) of w times a panel.

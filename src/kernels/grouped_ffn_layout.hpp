@@ -39,4 +39,17 @@ inline void copy_weights(const float* from, Index columns, float (&to)[kMaxPanel
   std::fill(std::copy_n(from, columns, to), to + kMaxPanelColumns, 0.0F);
 }
 
+// Adds bias[i] to row i of m rows of nr columns. No bias is null.
+inline void add_to_rows(const float* bias, Index m, Index nr, float* c) {
+  if (bias == nullptr) return;
+  for (Index i = 0; i < m; ++i)
+    for (Index j = 0; j < nr; ++j) c[i * nr + j] += bias[i];
+}
+
+// The address of element i of a bias, null where there is none.
+template <class T>
+T* bias_at(std::span<T> bias, Index i) {
+  return bias.empty() ? nullptr : bias.data() + i;
+}
+
 }  // namespace switchyard::kernels

@@ -15,7 +15,7 @@
 namespace switchyard::kernels {
 namespace {
 
-constexpr Activation kAll[] = {Activation::kSwiGLU, Activation::kGELU, Activation::kReLU};
+constexpr Activation kAll[] = {Activation::kSwiGLU, Activation::kClampedSwiGLU, Activation::kGELU, Activation::kReLU};
 
 // The exponential inside is flushed to zero below e^-87.3, which an x of -88 turns into an error of 1e-36.
 constexpr double kFlushed = 1.1e-36;
@@ -117,7 +117,7 @@ TEST(Activation, LargeValuesAndNaN) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> x = {1e4F, -1e4F, nan, 100.0F, -100.0F};
   const std::vector<float> ones(x.size(), 1.0F);
-  for (const Activation kind : kAll) {
+  for (const Activation kind : {Activation::kSwiGLU, Activation::kGELU, Activation::kReLU}) {
     const bool gated = is_gated(kind);
     std::vector<float> h(x.size()), d_gate(gated ? x.size() : 0), d_up(x.size());
     const std::span<const float> gate = gated ? std::span<const float>(x) : std::span<const float>{};
@@ -137,6 +137,55 @@ TEST(Activation, LargeValuesAndNaN) {
   }
 }
 
+TEST(Activation, ClampedSwiGLUIsWithinTheRoundingOfItsArgument) {
+  on_each_target([] {
+    const std::vector<float> gate = sweep(), up(gate.size(), 0.0F);
+    std::vector<float> h(gate.size());
+    activate(Activation::kClampedSwiGLU, gate, up, h);
+    for (std::size_t i = 0; i < gate.size(); ++i) {
+      // 1.702 and its product with the gate are rounded, which the exponential turns into two ulp for each unit.
+      const double argument = 1.702 * std::min(7.0, static_cast<double>(gate[i]));
+      EXPECT_LE(ulps(h[i], oracle::activate(Activation::kClampedSwiGLU, gate[i], 0.0)),
+                6.0 + 2.0 * std::min(90.0, std::abs(argument)))
+          << gate[i];
+    }
+  });
+}
+
+TEST(Activation, ClampedSwiGLUStopsAtItsBounds) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  const float above = std::nextafter(7.0F, 8.0F);
+  on_each_target([&] {
+    const std::vector<float> gate = {7.0F, above, inf,    3e38F, 2.0F, 2.0F,  2.0F,
+                                     2.0F, 2.0F,  -3e38F, nan,   2.0F, above, -9.0F};
+    const std::vector<float> up = {1.0F,  1.0F,   1.0F, 1.0F, 7.0F, above, inf,
+                                   -7.0F, -above, 1.0F, 1.0F, nan,  above, 0.5F};
+    const std::vector<float> d_h(gate.size(), 1.0F);
+    std::vector<float> h(gate.size()), d_gate(gate.size()), d_up(gate.size());
+    activate(Activation::kClampedSwiGLU, gate, up, h);
+    activate_backward(Activation::kClampedSwiGLU, gate, up, d_h, d_gate, d_up);
+    for (const std::size_t i : {1U, 2U, 3U}) {
+      EXPECT_EQ(h[i], h[0]);
+      EXPECT_EQ(d_gate[i], 0.0F);
+      EXPECT_EQ(d_up[i], d_up[0]);
+    }
+    EXPECT_NE(d_gate[0], 0.0F);
+    EXPECT_EQ(h[5], h[4]);
+    EXPECT_EQ(h[6], h[4]);
+    EXPECT_EQ(h[8], h[7]);
+    EXPECT_NEAR(h[4] / h[7], -8.0 / 6.0, 1e-6);
+    for (const std::size_t i : {5U, 6U, 8U}) EXPECT_EQ(d_up[i], 0.0F);
+    for (const std::size_t i : {4U, 7U}) EXPECT_NE(d_up[i], 0.0F);
+    EXPECT_EQ(d_gate[5], d_gate[4]);
+    EXPECT_EQ(h[9], 0.0F);
+    EXPECT_EQ(d_gate[9], 0.0F);
+    EXPECT_TRUE(std::isnan(h[10]) && std::isnan(d_gate[10]) && std::isnan(h[11]) && std::isnan(d_gate[11]));
+    EXPECT_EQ(d_gate[12], 0.0F);
+    EXPECT_EQ(d_up[12], 0.0F);
+    EXPECT_NEAR(h[13], -9.0 * 1.5 / (1.0 + std::exp(9.0 * 1.702)), 1e-10);
+  });
+}
+
 TEST(Activation, SameBitsAtAnyNumberOfThreads) {
   const Index n = 70001;
   const std::vector<float> gate = oracle::random_values(n, 6), up = oracle::random_values(n, 7);
@@ -153,7 +202,7 @@ TEST(Activation, Names) {
     FAIL() << "accepted";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kBadInput);
-    EXPECT_STREQ(error.what(), "unknown activation 'SwiGLU', expected swiglu, gelu or relu");
+    EXPECT_STREQ(error.what(), "unknown activation 'SwiGLU', expected one of swiglu, clamped-swiglu, gelu, relu");
   }
 }
 

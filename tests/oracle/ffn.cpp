@@ -10,6 +10,10 @@ double activate(Activation activation, double gate, double up) {
   switch (activation) {
     case Activation::kSwiGLU:
       return gate / (1.0 + std::exp(-gate)) * up;
+    case Activation::kClampedSwiGLU: {
+      const double g = gate > 7.0 ? 7.0 : gate, u = up > 7.0 ? 7.0 : up < -7.0 ? -7.0 : up;
+      return g / (1.0 + std::exp(-1.702 * g)) * (u + 1.0);
+    }
     case Activation::kGELU:
       return 0.5 * up * std::erfc(-up / std::sqrt(2.0));
     case Activation::kReLU:
@@ -22,15 +26,18 @@ std::vector<double> ffn(Activation activation, const Ffn& expert, std::span<cons
   std::vector<double> h(static_cast<std::size_t>(expert.f)), y(static_cast<std::size_t>(expert.d));
   const auto d = static_cast<std::size_t>(expert.d), f = static_cast<std::size_t>(expert.f);
   for (std::size_t i = 0; i < f; ++i) {
-    double gate = 0.0, up = 0.0;
+    double gate = expert.gate_bias.empty() ? 0.0 : expert.gate_bias[i];
+    double up = expert.up_bias.empty() ? 0.0 : expert.up_bias[i];
     for (std::size_t k = 0; k < d; ++k) {
       if (!expert.gate.empty()) gate += expert.gate[i * d + k] * x[k];
       up += expert.up[i * d + k] * x[k];
     }
     h[i] = activate(activation, gate, up);
   }
-  for (std::size_t i = 0; i < d; ++i)
+  for (std::size_t i = 0; i < d; ++i) {
+    if (!expert.down_bias.empty()) y[i] = expert.down_bias[i];
     for (std::size_t k = 0; k < f; ++k) y[i] += expert.down[i * f + k] * h[k];
+  }
   return y;
 }
 

@@ -20,6 +20,8 @@ double act(kernels::Activation activation, double x) {
   switch (activation) {
     case kernels::Activation::kSwiGLU:
       return x * sigmoid(x);
+    case kernels::Activation::kClampedSwiGLU:
+      return std::min(x, 7.0) * sigmoid(1.702 * std::min(x, 7.0));
     case kernels::Activation::kGELU:
       return x / 2.0 * (1.0 + std::erf(x / std::sqrt(2.0)));
     case kernels::Activation::kReLU:
@@ -34,6 +36,8 @@ double product(const double* w_ND, Index i, const double* x_D, Index width) {
   for (Index d = 0; d < width; ++d) sum += w_ND[i * width + d] * x_D[d];
   return sum;
 }
+
+double value_at(const double* bias, Index i) { return bias == nullptr ? 0.0 : bias[i]; }
 
 }  // namespace
 
@@ -138,14 +142,18 @@ double z_loss(const Values& logits_TE, Index experts, const std::vector<std::uin
 }
 
 Values ffn(kernels::Activation activation, const double* x_D, Index width, Index hidden, const double* gate_FD,
-           const double* up_FD, const double* down_DF) {
+           const double* up_FD, const double* down_DF, const double* gate_bias_F, const double* up_bias_F,
+           const double* down_bias_D) {
   Values h_F(static_cast<std::size_t>(hidden)), y_D(static_cast<std::size_t>(width));
   for (Index f = 0; f < hidden; ++f) {
-    const double up = product(up_FD, f, x_D, width);
+    double up = product(up_FD, f, x_D, width) + value_at(up_bias_F, f);
+    if (activation == kernels::Activation::kClampedSwiGLU) up = std::clamp(up, -7.0, 7.0) + 1.0;
     h_F[static_cast<std::size_t>(f)] =
-        gate_FD != nullptr ? act(activation, product(gate_FD, f, x_D, width)) * up : act(activation, up);
+        gate_FD != nullptr ? act(activation, product(gate_FD, f, x_D, width) + value_at(gate_bias_F, f)) * up
+                           : act(activation, up);
   }
-  for (Index d = 0; d < width; ++d) y_D[static_cast<std::size_t>(d)] = product(down_DF, d, h_F.data(), hidden);
+  for (Index d = 0; d < width; ++d)
+    y_D[static_cast<std::size_t>(d)] = product(down_DF, d, h_F.data(), hidden) + value_at(down_bias_D, d);
   return y_D;
 }
 
@@ -178,9 +186,13 @@ MoeResult moe_layer(const MoeProblem& p, const std::vector<MoeChoice>* fixed) {
   const bool gated = kernels::is_gated(p.activation);
   const Index matrix = p.hidden * p.width;
   for (const MoeChoice& choice : result.choices) {
+    const auto bias = [&](const Values& bias_EN, Index n) {
+      return bias_EN.empty() ? nullptr : bias_EN.data() + choice.expert * n;
+    };
     const Values y_D = ffn(p.activation, p.x_TD.data() + choice.token * p.width, p.width, p.hidden,
                            gated ? p.gate_EFD.data() + choice.expert * matrix : nullptr,
-                           p.up_EFD.data() + choice.expert * matrix, p.down_EDF.data() + choice.expert * matrix);
+                           p.up_EFD.data() + choice.expert * matrix, p.down_EDF.data() + choice.expert * matrix,
+                           bias(p.gate_bias_EF, p.hidden), bias(p.up_bias_EF, p.hidden), bias(p.down_bias_ED, p.width));
     for (Index d = 0; d < p.width; ++d)
       result.y_TD[static_cast<std::size_t>(choice.token * p.width + d)] +=
           choice.weight * y_D[static_cast<std::size_t>(d)];

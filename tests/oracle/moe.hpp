@@ -32,6 +32,7 @@ struct MoeProblem {
 
   Values x_TD, router_ED, router_bias_E, selection_bias_E;  // biases may be empty
   Values gate_EFD, up_EFD, down_EDF;                        // gate empty where the activation is not gated
+  Values gate_bias_EF, up_bias_EF, down_bias_ED;            // may be empty
   Values shared_gate_FD, shared_up_FD, shared_down_DF;
   Values shared_gate_D;               // empty: the shared expert has no gate of its own
   std::vector<std::uint8_t> valid_T;  // empty: all are real
@@ -62,9 +63,10 @@ double load_balance_loss(const Values& scores_TE, Index experts, const std::vect
                          const std::vector<std::uint8_t>& valid_T);
 double z_loss(const Values& logits_TE, Index experts, const std::vector<std::uint8_t>& valid_T);
 
-// One token through one expert.
+// One token through one expert. Biases may be null.
 Values ffn(kernels::Activation activation, const double* x_D, Index width, Index hidden, const double* gate_FD,
-           const double* up_FD, const double* down_DF);
+           const double* up_FD, const double* down_DF, const double* gate_bias_F = nullptr,
+           const double* up_bias_F = nullptr, const double* down_bias_D = nullptr);
 
 // The whole layer. Where `fixed` is given, those experts are taken and those choices dropped, whatever the scores say:
 // the layer as a smooth function of its inputs.

@@ -89,6 +89,9 @@ MoeProblem problem_of(const moe::MoeConfig& config, const LayerParameters& p, co
   problem.gate_EFD = p["moe.experts.gate"];
   problem.up_EFD = p["moe.experts.up"];
   problem.down_EDF = p["moe.experts.down"];
+  problem.gate_bias_EF = p["moe.experts.gate_bias"];
+  problem.up_bias_EF = p["moe.experts.up_bias"];
+  problem.down_bias_ED = p["moe.experts.down_bias"];
   problem.shared_gate_FD = p["moe.shared.gate"];
   problem.shared_up_FD = p["moe.shared.up"];
   problem.shared_down_DF = p["moe.shared.down"];

@@ -11,12 +11,16 @@
 
 namespace switchyard::kernels {
 
-// One expert's weights, PyTorch layout [out, in]. gate is empty for activations that are not gated.
+// One expert's weights, PyTorch layout [out, in]. gate is empty for activations that are not gated. A bias is added to
+// its product; an empty one is none.
 struct FfnWeights {
   ConstMatrix gate_FD, up_FD, down_DF;
+  std::span<const float> gate_bias_F{}, up_bias_F{}, down_bias_D{};
 };
+// A bias gradient has the size of its bias.
 struct FfnGradients {
   Matrix gate_FD, up_FD, down_DF;
+  std::span<float> gate_bias_F{}, up_bias_F{}, down_bias_D{};
 };
 
 // Which rows of x each expert works on. Slot s of expert e lies in [offset_E1[e], offset_E1[e + 1]); it reads row
@@ -32,16 +36,17 @@ struct GroupedFfnSaved {
   Tensor pre_activation;
 };
 
-// y_SD[s] = weight_s * down_e(h), h = act(gate_e x, up_e x), x = x_TD[token_s]. All experts have one F (or differ:
-// F is taken from each expert's up). Empty experts cost nothing. `saved` may be null (inference).
-// Same bits at any thread count and for any grouping of the same rows.
+// y_SD[s] = weight_s * down_e(h), h = act(gate_e x, up_e x), x = x_TD[token_s], each of the three with its bias. All
+// experts have one F (or differ: F is taken from each expert's up). Empty experts cost nothing. `saved` may be null
+// (inference). Same bits at any thread count and for any grouping of the same rows.
 void grouped_ffn_forward(Activation activation, ConstMatrix x_TD, const GroupedRows& rows,
                          std::span<const FfnWeights> experts, Matrix y_SD, GroupedFfnSaved* saved);
 
 // Given dL/dy as d_y_TD, *one row a token* (the combine is a sum, so every slot of a token sees the same gradient):
 //   d_x_SD[s]        = gradient of slot s with respect to its input row (the caller sums a token's slots in order)
-//   d_weight_S[s]    = <d_y_TD[token_s], down_e(h)>, computed as <down_e^T d_y, h>, so y need not be kept
-//   gradients[e]    += gradients of the weights; an expert without rows is left as it is. Pass an empty span where
+//   d_weight_S[s]    = <d_y_TD[token_s], down_e(h)>, computed as <down_e^T d_y, h> + <d_y, bias>, so y need not be kept
+//   gradients[e]    += gradients of the weights and biases; an expert without rows is left as it is. Pass an empty span
+//   where
 //                      the experts are frozen.
 void grouped_ffn_backward(Activation activation, ConstMatrix x_TD, const GroupedRows& rows,
                           std::span<const FfnWeights> experts, const GroupedFfnSaved& saved, ConstMatrix d_y_TD,
