@@ -11,14 +11,16 @@ namespace switchyard::autograd {
 namespace {
 
 bool any_wants_grad(const FfnParameters& p) {
-  return wants_grad(p.gate_FD) || wants_grad(p.up_FD) || wants_grad(p.down_DF);
+  return wants_grad(p.gate_FD) || wants_grad(p.up_FD) || wants_grad(p.down_DF) || wants_grad(p.gate_bias_F) ||
+         wants_grad(p.up_bias_F) || wants_grad(p.down_bias_D);
 }
 
 kernels::FfnWeights weights_of(const FfnParameters& p) {
-  return {matrix_of(p.gate_FD), matrix_of(p.up_FD), matrix_of(p.down_DF)};
+  return {matrix_of(p.gate_FD),     matrix_of(p.up_FD),     matrix_of(p.down_DF),
+          values_of(p.gate_bias_F), values_of(p.up_bias_F), values_of(p.down_bias_D)};
 }
 
-// The kernels compute the gradients of all matrices of a network or of none. Where only some are frozen, theirs go to
+// The kernels compute the gradients of all parameters of a network or of none. Where only some are frozen, theirs go to
 // memory that is thrown away.
 class FfnGradientTensors {
  public:
@@ -29,10 +31,19 @@ class FfnGradientTensors {
   }
   kernels::FfnGradients views_of(const FfnParameters& p) {
     if (!any_wants_grad(p)) return {};
-    return {p.gate_FD == nullptr ? Matrix() : of(p.gate_FD).matrix(), of(p.up_FD).matrix(), of(p.down_DF).matrix()};
+    return {p.gate_FD == nullptr ? Matrix() : of(p.gate_FD).matrix(),
+            of(p.up_FD).matrix(),
+            of(p.down_DF).matrix(),
+            values_of_gradient(p.gate_bias_F),
+            values_of_gradient(p.up_bias_F),
+            values_of_gradient(p.down_bias_D)};
   }
 
  private:
+  std::span<float> values_of_gradient(Parameter* parameter) {
+    return parameter == nullptr ? std::span<float>() : of(parameter).f32();
+  }
+
   Tensor none_;
   std::deque<Tensor> scratch_;
 };
@@ -55,8 +66,11 @@ struct OneGroup {
 std::shared_ptr<moe::ExpertStore> store_of(const MoeParameters& p) {
   if (p.store != nullptr) return {p.store, [](moe::ExpertStore*) {}};
   static const Tensor kNone;
-  return std::make_shared<moe::ResidentExpertStore>(p.gate_EFD == nullptr ? kNone : p.gate_EFD->value, p.up_EFD->value,
-                                                    p.down_EDF->value);
+  const auto value = [](const Parameter* parameter) -> const Tensor& {
+    return parameter == nullptr ? kNone : parameter->value;
+  };
+  return std::make_shared<moe::ResidentExpertStore>(value(p.gate_EFD), p.up_EFD->value, p.down_EDF->value,
+                                                    value(p.gate_bias_EF), value(p.up_bias_EF), value(p.down_bias_ED));
 }
 
 moe::MoeWeights weights_of(const MoeParameters& p, moe::ExpertStore& store) {
@@ -101,7 +115,8 @@ Value ffn(Tape* tape, const Value& x_TD, kernels::Activation activation, const F
 
 MoeResult moe_ffn(Tape* tape, const Value& x_TD, const moe::MoeConfig& config, const MoeParameters& parameters,
                   const moe::MoeCall& call) {
-  const FfnParameters experts{parameters.gate_EFD, parameters.up_EFD, parameters.down_EDF};
+  const FfnParameters experts{parameters.gate_EFD,     parameters.up_EFD,     parameters.down_EDF,
+                              parameters.gate_bias_EF, parameters.up_bias_EF, parameters.down_bias_ED};
   const bool records = tape != nullptr && (x_TD.needs_grad() || wants_grad(parameters.router_ED) ||
                                            wants_grad(parameters.router_bias_E) || any_wants_grad(experts) ||
                                            any_wants_grad(parameters.shared) || wants_grad(parameters.shared_gate_D));
@@ -123,8 +138,9 @@ MoeResult moe_ffn(Tape* tape, const Value& x_TD, const moe::MoeConfig& config, c
     FfnGradientTensors tensors;
     std::vector<kernels::FfnGradients> of_experts;
     if (any_wants_grad(experts))
-      of_experts =
-          moe::expert_gradients(tensors.of(experts.gate_FD), tensors.of(experts.up_FD), tensors.of(experts.down_DF));
+      of_experts = moe::expert_gradients(tensors.of(experts.gate_FD), tensors.of(experts.up_FD),
+                                         tensors.of(experts.down_DF), tensors.of(experts.gate_bias_F),
+                                         tensors.of(experts.up_bias_F), tensors.of(experts.down_bias_D));
     moe::MoeGradients gradients;
     gradients.router_ED = gradient_matrix_of(parameters.router_ED);
     gradients.router_bias_E = gradient_of(parameters.router_bias_E);

@@ -72,7 +72,7 @@ ParameterCounts count_parameters(const ModelConfig& config) {
     if (row.role == autograd::ParameterRole::kBuffer) continue;
     const Index numel = row.shape.numel();
     counts.total += numel;
-    if (row.role == autograd::ParameterRole::kExpert) {
+    if (row.of_experts) {
       const moe::RouterConfig& router = config.layers[static_cast<std::size_t>(row.layer)].moe->router;
       counts.active += numel / router.experts * router.top_k;
     } else {

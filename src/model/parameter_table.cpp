@@ -30,6 +30,10 @@ class TableBuilder {
   void add(const std::string& name, const Shape& shape, ParameterRole role, bool writes_to_residual = false) {
     rows_.push_back({prefix_ + name, shape, role, layer_, writes_to_residual});
   }
+  void add_expert(const std::string& name, const Shape& shape, ParameterRole role) {
+    add("moe.experts." + name, shape, role);
+    rows_.back().of_experts = true;
+  }
 
   void attention(const AttentionConfig& a) {
     const Index width = config_.width, q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
@@ -61,10 +65,16 @@ class TableBuilder {
     add("moe.router", {experts, width}, ParameterRole::kRouter);
     if (m.router.logits_bias) add("moe.router_bias", {experts}, ParameterRole::kBias);
     if (m.router.selection_bias) add("moe.selection_bias", {experts}, ParameterRole::kBuffer);
-    if (kernels::is_gated(m.expert.activation))
-      add("moe.experts.gate", {experts, hidden, width}, ParameterRole::kExpert);
-    add("moe.experts.up", {experts, hidden, width}, ParameterRole::kExpert);
-    add("moe.experts.down", {experts, width, hidden}, ParameterRole::kExpert, true);
+    const bool gated = kernels::is_gated(m.expert.activation);
+    if (gated) add_expert("gate", {experts, hidden, width}, ParameterRole::kExpert);
+    add_expert("up", {experts, hidden, width}, ParameterRole::kExpert);
+    add_expert("down", {experts, width, hidden}, ParameterRole::kExpert);
+    rows_.back().writes_to_residual = true;
+    if (m.expert.bias) {
+      if (gated) add_expert("gate_bias", {experts, hidden}, ParameterRole::kBias);
+      add_expert("up_bias", {experts, hidden}, ParameterRole::kBias);
+      add_expert("down_bias", {experts, width}, ParameterRole::kBias);
+    }
     if (m.shared.hidden == 0) return;
     // The shared expert sees every token, so it is a dense network in all but name.
     ffn("moe.shared.", m.expert.activation, m.shared.hidden);

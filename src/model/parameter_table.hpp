@@ -16,6 +16,7 @@ struct ParameterRow {
   autograd::ParameterRole role = autograd::ParameterRole::kMatrix;
   Index layer = -1;                 // -1 outside the layers
   bool writes_to_residual = false;  // its product is added to the residual stream
+  bool of_experts = false;          // stacked, [E, ...]: a token passes through the part of its experts
 };
 
 // In the order of the forward pass. The config must be valid.

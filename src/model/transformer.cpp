@@ -89,6 +89,9 @@ Transformer::Transformer(ModelConfig config) : config_(std::move(config)) {
     layer->moe.gate_EFD = named("moe.experts.gate");
     layer->moe.up_EFD = named("moe.experts.up");
     layer->moe.down_EDF = named("moe.experts.down");
+    layer->moe.gate_bias_EF = named("moe.experts.gate_bias");
+    layer->moe.up_bias_EF = named("moe.experts.up_bias");
+    layer->moe.down_bias_ED = named("moe.experts.down_bias");
     layer->moe.shared = {named("moe.shared.gate"), named("moe.shared.up"), named("moe.shared.down")};
     layer->moe.shared_gate_D = named("moe.shared_gate");
     layers_.push_back(std::move(layer));

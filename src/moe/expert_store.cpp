@@ -18,16 +18,39 @@ void check_stacks(const Tensor& gate_EFD, const Tensor& up_EFD, const Tensor& do
           gate_EFD.shape().to_string(), up.to_string());
 }
 
-// The i-th matrices of the three stacks, as FfnWeights or FfnGradients.
+// A bias of every expert, for a stack of matrices [E, N, *].
+void check_bias(std::string_view name, const Tensor& bias_EN, const Tensor& stack) {
+  if (!bias_EN.defined()) return;
+  require(stack.defined(), "experts with a {} bias and no {} tensor", name, name);
+  const Shape expected({stack.shape()[0], stack.shape()[1]});
+  require(bias_EN.shape() == expected, "expert biases of {} {}, expected {}", name, bias_EN.shape().to_string(),
+          expected.to_string());
+}
+
+template <class AnyTensor>
+auto row_of(AnyTensor& bias_EN, Index e) -> decltype(bias_EN.f32()) {
+  if (!bias_EN.defined()) return {};
+  const auto width = static_cast<std::size_t>(bias_EN.shape()[1]);
+  return bias_EN.f32().subspan(static_cast<std::size_t>(e) * width, width);
+}
+
+// The i-th matrices and biases of the stacks, as FfnWeights or FfnGradients.
 template <class Views, class AnyTensor>
-std::vector<Views> views_of(AnyTensor& gate_EFD, AnyTensor& up_EFD, AnyTensor& down_EDF) {
+std::vector<Views> views_of(AnyTensor& gate_EFD, AnyTensor& up_EFD, AnyTensor& down_EDF, AnyTensor& gate_bias_EF,
+                            AnyTensor& up_bias_EF, AnyTensor& down_bias_ED) {
   check_stacks(gate_EFD, up_EFD, down_EDF);
+  check_bias("gate", gate_bias_EF, gate_EFD);
+  check_bias("up", up_bias_EF, up_EFD);
+  check_bias("down", down_bias_ED, down_EDF);
   std::vector<Views> views_E(static_cast<std::size_t>(up_EFD.shape()[0]));
   for (std::size_t e = 0; e < views_E.size(); ++e) {
     const auto i = static_cast<Index>(e);
     if (gate_EFD.defined()) views_E[e].gate_FD = gate_EFD.matrix(i);
     views_E[e].up_FD = up_EFD.matrix(i);
     views_E[e].down_DF = down_EDF.matrix(i);
+    views_E[e].gate_bias_F = row_of(gate_bias_EF, i);
+    views_E[e].up_bias_F = row_of(up_bias_EF, i);
+    views_E[e].down_bias_D = row_of(down_bias_ED, i);
   }
   return views_E;
 }
@@ -35,12 +58,23 @@ std::vector<Views> views_of(AnyTensor& gate_EFD, AnyTensor& up_EFD, AnyTensor& d
 }  // namespace
 
 ResidentExpertStore::ResidentExpertStore(const Tensor& gate_EFD, const Tensor& up_EFD, const Tensor& down_EDF)
-    : weights_E_(views_of<kernels::FfnWeights>(gate_EFD, up_EFD, down_EDF)) {}
+    : ResidentExpertStore(gate_EFD, up_EFD, down_EDF, Tensor(), Tensor(), Tensor()) {}
+
+ResidentExpertStore::ResidentExpertStore(const Tensor& gate_EFD, const Tensor& up_EFD, const Tensor& down_EDF,
+                                         const Tensor& gate_bias_EF, const Tensor& up_bias_EF,
+                                         const Tensor& down_bias_ED)
+    : weights_E_(views_of<kernels::FfnWeights>(gate_EFD, up_EFD, down_EDF, gate_bias_EF, up_bias_EF, down_bias_ED)) {}
 
 ExpertLease ResidentExpertStore::acquire(std::span<const std::int32_t>) { return {weights_E_, nullptr}; }
 
 std::vector<kernels::FfnGradients> expert_gradients(Tensor& gate_EFD, Tensor& up_EFD, Tensor& down_EDF) {
-  return views_of<kernels::FfnGradients>(gate_EFD, up_EFD, down_EDF);
+  Tensor none;
+  return expert_gradients(gate_EFD, up_EFD, down_EDF, none, none, none);
+}
+
+std::vector<kernels::FfnGradients> expert_gradients(Tensor& gate_EFD, Tensor& up_EFD, Tensor& down_EDF,
+                                                    Tensor& gate_bias_EF, Tensor& up_bias_EF, Tensor& down_bias_ED) {
+  return views_of<kernels::FfnGradients>(gate_EFD, up_EFD, down_EDF, gate_bias_EF, up_bias_EF, down_bias_ED);
 }
 
 }  // namespace switchyard::moe

@@ -90,6 +90,7 @@ Json moe_json(const moe::MoeConfig& moe) {
                     {"logits_bias", router.logits_bias},
                     {"selection_bias", router.selection_bias}};
   json["expert"] = {{"hidden", moe.expert.hidden}, {"activation", kernels::activation_name(moe.expert.activation)}};
+  if (moe.expert.bias) json["expert"]["bias"] = true;
   if (moe.shared.hidden != 0) json["shared"] = {{"hidden", moe.shared.hidden}, {"gated", moe.shared.gated}};
   return json;
 }
@@ -108,9 +109,10 @@ moe::MoeConfig read_moe(const JsonConfig& json) {
   moe.router.logits_bias = router.get_bool("logits_bias");
   moe.router.selection_bias = router.get_bool("selection_bias");
   const JsonConfig expert = json.object("expert");
-  check_keys(expert, {"hidden", "activation"});
+  check_keys(expert, {"hidden", "activation", "bias"});
   moe.expert.hidden = read_size(expert, "hidden");
   moe.expert.activation = read_activation(expert);
+  moe.expert.bias = expert.get_bool_or("bias", false);
   if (json.has("shared")) {
     const JsonConfig shared = json.object("shared");
     check_keys(shared, {"hidden", "gated"});

@@ -35,16 +35,21 @@ Value add(Tape* tape, const Value& a, Value b);
 // Identity where rate is 0.
 Value dropout(Tape* tape, Value x, float rate, const RandomStream& stream);
 
-// One dense feed-forward network: the grouped op with a single group. gate is null where not gated.
+// One dense feed-forward network: the grouped op with a single group. gate is null where not gated, a bias where there
+// is none.
 struct FfnParameters {
   Parameter* gate_FD = nullptr;
   Parameter* up_FD = nullptr;
   Parameter* down_DF = nullptr;
+  Parameter* gate_bias_F = nullptr;
+  Parameter* up_bias_F = nullptr;
+  Parameter* down_bias_D = nullptr;
 };
 Value ffn(Tape* tape, const Value& x_TD, kernels::Activation activation, const FfnParameters& parameters);
 
-// Parameters of one MoE layer; optional ones are null. Expert tensors are stacked, [E, F, D] and [E, D, F]. `store`
-// serves the routed experts; null: they are read from the stacked tensors. Training needs the tensors.
+// Parameters of one MoE layer; optional ones are null. Expert tensors are stacked, [E, F, D] and [E, D, F], and
+// their biases. `store` serves the routed experts, biases included; null: they are read from the stacked tensors.
+// Training needs the tensors.
 struct MoeParameters {
   Parameter* router_ED = nullptr;
   Parameter* router_bias_E = nullptr;
@@ -52,6 +57,9 @@ struct MoeParameters {
   Parameter* gate_EFD = nullptr;
   Parameter* up_EFD = nullptr;
   Parameter* down_EDF = nullptr;
+  Parameter* gate_bias_EF = nullptr;
+  Parameter* up_bias_EF = nullptr;
+  Parameter* down_bias_ED = nullptr;
   FfnParameters shared;
   Parameter* shared_gate_D = nullptr;
   moe::ExpertStore* store = nullptr;

@@ -30,11 +30,13 @@ class ExpertStore {
 };
 
 // Experts that are in memory anyway: three stacked float32 tensors, gate and up [E, F, D] and down [E, D, F]; gate is
-// undefined where the activation is not gated. Keeps references: the tensors must outlive the store. Shapes that do not
-// belong together are kInternal.
+// undefined where the activation is not gated. Their biases, undefined where there are none, are gate and up [E, F] and
+// down [E, D]. Keeps references: the tensors must outlive the store. Shapes that do not belong together are kInternal.
 class ResidentExpertStore final : public ExpertStore {
  public:
   ResidentExpertStore(const Tensor& gate_EFD, const Tensor& up_EFD, const Tensor& down_EDF);
+  ResidentExpertStore(const Tensor& gate_EFD, const Tensor& up_EFD, const Tensor& down_EDF, const Tensor& gate_bias_EF,
+                      const Tensor& up_bias_EF, const Tensor& down_bias_ED);
   Index experts() const override { return static_cast<Index>(weights_E_.size()); }
   ExpertLease acquire(std::span<const std::int32_t> load_E) override;
 
@@ -44,5 +46,7 @@ class ResidentExpertStore final : public ExpertStore {
 
 // Views of stacked gradient tensors, as grouped_ffn_backward takes them.
 std::vector<kernels::FfnGradients> expert_gradients(Tensor& gate_EFD, Tensor& up_EFD, Tensor& down_EDF);
+std::vector<kernels::FfnGradients> expert_gradients(Tensor& gate_EFD, Tensor& up_EFD, Tensor& down_EDF,
+                                                    Tensor& gate_bias_EF, Tensor& up_bias_EF, Tensor& down_bias_ED);
 
 }  // namespace switchyard::moe
