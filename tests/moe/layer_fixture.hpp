@@ -18,6 +18,7 @@ struct TestLayer {
   std::vector<std::uint8_t> valid_T;
   std::vector<float> x_TD, d_y_TD, router_ED, router_bias_E, selection_bias_E, shared_gate_D;
   Tensor gate_EFD, up_EFD, down_EDF, shared_gate_FD, shared_up_FD, shared_down_DF;
+  Tensor gate_bias_EF, up_bias_EF, down_bias_ED;
   std::unique_ptr<ExpertStore> store;
 
   // Weights are scaled so that values keep a size of about one through the layer.
@@ -35,7 +36,12 @@ struct TestLayer {
     if (gated) gate_EFD = random_tensor({experts, hidden, width}, 16, in);
     up_EFD = random_tensor({experts, hidden, width}, 17, in);
     down_EDF = random_tensor({experts, width, hidden}, 18, out);
-    store = std::make_unique<ResidentExpertStore>(gate_EFD, up_EFD, down_EDF);
+    if (config.expert.bias) {
+      if (gated) gate_bias_EF = random_tensor({experts, hidden}, 23, 0.7F);
+      up_bias_EF = random_tensor({experts, hidden}, 24, 0.7F);
+      down_bias_ED = random_tensor({experts, width}, 25, 0.7F);
+    }
+    store = std::make_unique<ResidentExpertStore>(gate_EFD, up_EFD, down_EDF, gate_bias_EF, up_bias_EF, down_bias_ED);
     if (shared == 0) return;
     if (gated) shared_gate_FD = random_tensor({shared, width}, 19, in);
     shared_up_FD = random_tensor({shared, width}, 20, in);
@@ -115,6 +121,9 @@ struct TestLayer {
     p.gate_EFD = values(gate_EFD);
     p.up_EFD = values(up_EFD);
     p.down_EDF = values(down_EDF);
+    p.gate_bias_EF = values(gate_bias_EF);
+    p.up_bias_EF = values(up_bias_EF);
+    p.down_bias_ED = values(down_bias_ED);
     p.shared_gate_FD = values(shared_gate_FD);
     p.shared_up_FD = values(shared_up_FD);
     p.shared_down_DF = values(shared_down_DF);
@@ -132,6 +141,7 @@ struct TestLayer {
 struct TestGradients {
   std::vector<float> x_TD, router_ED, router_bias_E, shared_gate_D;
   Tensor gate_EFD, up_EFD, down_EDF, shared_gate_FD, shared_up_FD, shared_down_DF;
+  Tensor gate_bias_EF, up_bias_EF, down_bias_ED;
   std::vector<kernels::FfnGradients> experts;
 
   explicit TestGradients(const TestLayer& layer, float start = 0.0F)
@@ -145,7 +155,10 @@ struct TestGradients {
         shared_gate_FD(like(layer.shared_gate_FD, start)),
         shared_up_FD(like(layer.shared_up_FD, start)),
         shared_down_DF(like(layer.shared_down_DF, start)),
-        experts(expert_gradients(gate_EFD, up_EFD, down_EDF)) {}
+        gate_bias_EF(like(layer.gate_bias_EF, start)),
+        up_bias_EF(like(layer.up_bias_EF, start)),
+        down_bias_ED(like(layer.down_bias_ED, start)),
+        experts(expert_gradients(gate_EFD, up_EFD, down_EDF, gate_bias_EF, up_bias_EF, down_bias_ED)) {}
 
   MoeGradients views() {
     MoeGradients g;
@@ -173,7 +186,8 @@ struct TestGradients {
     std::vector<float> values;
     const auto append = [&](std::span<const float> part) { values.insert(values.end(), part.begin(), part.end()); };
     for (const std::vector<float>* part : {&x_TD, &router_ED, &router_bias_E, &shared_gate_D}) append(*part);
-    for (const Tensor* part : {&gate_EFD, &up_EFD, &down_EDF, &shared_gate_FD, &shared_up_FD, &shared_down_DF})
+    for (const Tensor* part : {&gate_EFD, &up_EFD, &down_EDF, &shared_gate_FD, &shared_up_FD, &shared_down_DF,
+                               &gate_bias_EF, &up_bias_EF, &down_bias_ED})
       if (part->defined()) append(part->f32());
     return values;
   }

@@ -42,6 +42,12 @@ void expect_gradients(const TestLayer& layer) {
   if (layer.gate_EFD.defined()) check("gate", std::as_const(gradients.gate_EFD).f32(), &oracle::MoeProblem::gate_EFD);
   check("up", std::as_const(gradients.up_EFD).f32(), &oracle::MoeProblem::up_EFD);
   check("down", std::as_const(gradients.down_EDF).f32(), &oracle::MoeProblem::down_EDF);
+  if (layer.gate_bias_EF.defined())
+    check("gate bias", std::as_const(gradients.gate_bias_EF).f32(), &oracle::MoeProblem::gate_bias_EF);
+  if (layer.config.expert.bias) {
+    check("up bias", std::as_const(gradients.up_bias_EF).f32(), &oracle::MoeProblem::up_bias_EF);
+    check("down bias", std::as_const(gradients.down_bias_ED).f32(), &oracle::MoeProblem::down_bias_ED);
+  }
   if (layer.config.shared.hidden == 0) return;
   if (layer.gate_EFD.defined())
     check("shared gate projection", std::as_const(gradients.shared_gate_FD).f32(), &oracle::MoeProblem::shared_gate_FD);
@@ -88,6 +94,21 @@ TEST(MoeGradients, ActivationsWithoutAGate) {
     config.expert.activation = activation;
     expect_gradients(TestLayer(config, 7, 6));
   }
+}
+
+TEST(MoeGradients, ExpertsWithBiases) {
+  // Weights that are divided by their sum and those that are not: the bias enters the gradient of the router.
+  for (const auto activation :
+       {kernels::Activation::kSwiGLU, kernels::Activation::kClampedSwiGLU, kernels::Activation::kGELU})
+    for (const char* normalise : {"none", "sum"}) {
+      SCOPED_TRACE(testing::Message() << kernels::activation_name(activation) << " " << normalise);
+      MoeConfig config = config_of("softmax", normalise, 0.75F, 2);
+      config.expert.activation = activation;
+      config.expert.bias = true;
+      TestLayer layer(config, 9, 6);
+      layer.valid_T = {1, 1, 0, 1, 1, 1, 0, 1, 1};
+      expect_gradients(layer);
+    }
 }
 
 TEST(MoeGradients, OddSizes) {

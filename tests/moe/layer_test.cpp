@@ -89,6 +89,22 @@ TEST(MoeLayer, AgreesWithTheOracleInEveryConfiguration) {
           }
 }
 
+TEST(MoeLayer, ExpertsWithBiasesAgreeWithTheOracle) {
+  for (const Index tokens : {1, 7, 130})
+    for (const auto activation :
+         {kernels::Activation::kSwiGLU, kernels::Activation::kClampedSwiGLU, kernels::Activation::kGELU}) {
+      SCOPED_TRACE(testing::Message() << tokens << " " << kernels::activation_name(activation));
+      MoeConfig config = full_config(5, 2, 9);
+      config.expert.activation = activation;
+      config.expert.bias = true;
+      TestLayer layer(config, tokens, 7);
+      expect_oracle(layer);
+      layer.valid_T = some_padding(tokens, 5);
+      expect_oracle(layer);
+      expect_oracle(layer, false);
+    }
+}
+
 TEST(MoeLayer, InferenceIsDroplessAndAddsNoLoss) {
   MoeConfig config = full_config(8, 2, 9);
   config.capacity.factor = 0.5F;
