@@ -4,6 +4,8 @@
 
 #include <gmock/gmock.h>
 
+#include <array>
+
 #include "autograd/graph.hpp"
 #include "oracle/attention.hpp"
 #include "oracle/layers.hpp"
@@ -279,8 +281,58 @@ TEST_P(FfnTest, Gradients) {
       gradient_of(down_p), [&](const Doubles& v) { return value(xd, gd, ud, v); }, down, width + tokens, 4));
 }
 INSTANTIATE_TEST_SUITE_P(Activations, FfnTest,
-                         testing::Values(kernels::Activation::kSwiGLU, kernels::Activation::kGELU,
-                                         kernels::Activation::kReLU));
+                         testing::Values(kernels::Activation::kSwiGLU, kernels::Activation::kClampedSwiGLU,
+                                         kernels::Activation::kGELU, kernels::Activation::kReLU));
+
+TEST(Ffn, BiasesHaveGradients) {
+  const Index tokens = 5, width = 6, hidden = 7;
+  const std::vector<float> x = random_values(tokens * width, 1), weights = random_values(tokens * width, 5);
+  Parameter gate = parameter_of({hidden, width}, random_values(42, 2)),
+            up = parameter_of({hidden, width}, random_values(42, 3)),
+            down = parameter_of({width, hidden}, random_values(42, 4)),
+            gate_bias = parameter_of({hidden}, random_values(hidden, 6), ParameterRole::kBias),
+            up_bias = parameter_of({hidden}, random_values(hidden, 7), ParameterRole::kBias),
+            down_bias = parameter_of({width}, random_values(width, 8), ParameterRole::kBias);
+  const std::array<Parameter*, 6> all{&gate, &up, &down, &gate_bias, &up_bias, &down_bias};
+  std::array<Doubles, 6> values;
+  for (std::size_t i = 0; i < all.size(); ++i) values[i] = as_double(std::as_const(all[i]->value).f32());
+  const auto oracle_at = [&](const std::array<Doubles, 6>& v) {
+    Doubles out;
+    const Doubles xs = as_double(x);
+    for (Index t = 0; t < tokens; ++t) {
+      const Doubles row = oracle::ffn(kernels::Activation::kSwiGLU, xs.data() + t * width, width, hidden, v[0].data(),
+                                      v[1].data(), v[2].data(), v[3].data(), v[4].data(), v[5].data());
+      out.insert(out.end(), row.begin(), row.end());
+    }
+    return out;
+  };
+  const auto run = [&] {
+    Tape tape;
+    const Value y = ffn(&tape, Value(tensor_of({tokens, width}, x), true), kernels::Activation::kSwiGLU,
+                        {&gate, &up, &down, &gate_bias, &up_bias, &down_bias});
+    EXPECT_TRUE(close(values_of(y), oracle_at(values), sum_tolerance(hidden, 3)));
+    backward_from(tape, y, weights);
+  };
+  run();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto by_part = [&](const Doubles& part) {
+      std::array<Doubles, 6> changed = values;
+      changed[i] = part;
+      return dot(weights, oracle_at(changed));
+    };
+    EXPECT_TRUE(is_gradient(gradient_of(*all[i]), by_part, std::as_const(all[i]->value).f32(), width + tokens, 4))
+        << "parameter " << i;
+  }
+  // With everything else frozen a bias still learns the same.
+  const std::vector<float> expected(gradient_of(down_bias).begin(), gradient_of(down_bias).end());
+  for (Parameter* parameter : all) {
+    parameter->grad = Tensor();
+    parameter->trainable = parameter == &down_bias;
+  }
+  run();
+  EXPECT_FALSE(gate.grad.defined() || up_bias.grad.defined());
+  EXPECT_TRUE(oracle::same_bits(gradient_of(down_bias), expected));
+}
 
 TEST(Ffn, WithOneMatrixFrozenTheOthersGetTheSameGradients) {
   const std::vector<float> x = random_values(4 * 6, 1), weights = random_values(4 * 6, 5);
@@ -374,6 +426,7 @@ TEST_P(MoeFfnTest, GradientsOfOutputAndLossTogether) {
   p.load_balance = static_cast<double>(config.balance.load_balance);
   p.z_loss = static_cast<double>(config.balance.z_loss);
   config.expert.hidden = p.hidden;
+  config.expert.bias = true;
   config.shared.hidden = p.shared_hidden;
   config.shared.gated = true;
 
@@ -399,6 +452,9 @@ TEST_P(MoeFfnTest, GradientsOfOutputAndLossTogether) {
   part(&P::shared_up_FD, {3, 6}, ParameterRole::kMatrix);
   part(&P::shared_down_DF, {6, 3}, ParameterRole::kMatrix);
   part(&P::shared_gate_D, {6}, ParameterRole::kMatrix);
+  part(&P::gate_bias_EF, {5, 4}, ParameterRole::kBias);
+  part(&P::up_bias_EF, {5, 4}, ParameterRole::kBias);
+  part(&P::down_bias_ED, {5, 6}, ParameterRole::kBias);
   MoeParameters parameters;
   parameters.router_ED = &parts[0].parameter;
   parameters.router_bias_E = &parts[1].parameter;
@@ -407,6 +463,9 @@ TEST_P(MoeFfnTest, GradientsOfOutputAndLossTogether) {
   parameters.down_EDF = &parts[4].parameter;
   parameters.shared = {&parts[5].parameter, &parts[6].parameter, &parts[7].parameter};
   parameters.shared_gate_D = &parts[8].parameter;
+  parameters.gate_bias_EF = &parts[9].parameter;
+  parameters.up_bias_EF = &parts[10].parameter;
+  parameters.down_bias_ED = &parts[11].parameter;
 
   const std::vector<float> x = random_values(p.tokens * p.width, 1), weights = random_values(p.tokens * p.width, 2);
   p.x_TD = as_double(x);

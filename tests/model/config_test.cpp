@@ -106,6 +106,14 @@ TEST(CountParameters, ByHand) {
   EXPECT_EQ(counts.embedding, 2 * table);
   EXPECT_EQ(counts.total, 2 * table + attention + norms + router + 5 * expert + shared);
   EXPECT_EQ(counts.active, counts.total - 3 * expert);
+  config.layers[0].moe->expert.bias = true;
+  const Index biases = 2 * 6 + 8;  // of one expert; the shared one has none
+  EXPECT_EQ(count_parameters(config).total, counts.total + 5 * biases);
+  EXPECT_EQ(count_parameters(config).active, counts.active + 2 * biases);
+  config.layers[0].moe->expert.activation = kernels::Activation::kGELU;
+  const Index ungated = counts.total - 5 * 6 * 8 - 3 * 8;
+  EXPECT_EQ(count_parameters(config).total, ungated + 5 * (6 + 8));
+  config.layers[0].moe->expert = {6, kernels::Activation::kSwiGLU, false};
   config.tied_embeddings = true;
   EXPECT_EQ(count_parameters(config).embedding, table);
   EXPECT_EQ(count_parameters(config).total, counts.total - table);

@@ -193,6 +193,8 @@ std::vector<Choice> choices() {
   return {
       {"Mixtral", "mixtral", model_of({mixtral, mixtral})},
       {"MixtralTied", "mixtral", tied},
+      {"MixtralCannotHaveExpertBiases", "switchyard",
+       model_of({changed(mixtral, [](LayerConfig& row) { row.moe->expert.bias = true; })})},
       {"MixtralWideHeads", "mixtral", model_of({changed(mixtral, wide_heads)})},
       {"Qwen2Moe", "qwen2_moe", model_of({shared_row(true, 10)})},
       {"Qwen2MoeNormalisedBiasedDenseRow", "qwen2_moe",

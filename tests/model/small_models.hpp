@@ -84,6 +84,14 @@ inline std::vector<NamedModel> small_models() {
   sigmoid.layers[0].moe->shared.hidden = 7;
   models.push_back({"moe_sigmoid_shared", sigmoid});
 
+  ModelConfig biased = model_of(12, 8, {moe_layer(2, 1, 4, 5, 2, 6)});
+  biased.layers[0].moe->router.normalise = "sum";
+  biased.layers[0].moe->router.logits_bias = true;
+  biased.layers[0].moe->expert.activation = kernels::Activation::kClampedSwiGLU;
+  biased.layers[0].moe->expert.bias = true;
+  biased.layers[0].moe->shared.hidden = 3;
+  models.push_back({"moe_biased_experts_clamped", biased});
+
   ModelConfig mixed =
       model_of(17, 12, {dense_layer(2, 1, 6, 16), moe_layer(4, 2, 4, 3, 1, 8), moe_layer(2, 2, 6, 7, 3, 4)});
   mixed.tied_embeddings = true;
