@@ -47,7 +47,7 @@ void run() {
 
   moe::ResidentExpertStore store(gate, up, down);
   moe::MoeWeights weights;
-  weights.router_ED = router.matrix();
+  weights.router.router_ED = router.matrix();
   weights.experts = &store;
 
   // 3. Run it. An observer hears what was routed; `saved` keeps the routing and what a backward pass would need.

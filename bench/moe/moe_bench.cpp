@@ -54,7 +54,7 @@ struct Problem {
     config.balance.load_balance = 0.01F;
     config.balance.z_loss = 0.001F;
     config.expert.hidden = hidden;
-    weights.router_ED = std::as_const(router).matrix();
+    weights.router.router_ED = std::as_const(router).matrix();
     weights.experts = &store;
     call.training = tokens > 1;  // one token is a step of generation
   }
@@ -107,7 +107,7 @@ void BM_ForwardBackward(benchmark::State& state) {
   Tensor d_down = Tensor::zeros(DType::kF32, problem.down.shape());
   const std::vector<kernels::FfnGradients> d_experts = expert_gradients(d_gate, d_up, d_down);
   MoeGradients gradients;
-  gradients.router_ED = d_router.matrix();
+  gradients.router.router_ED = d_router.matrix();
   gradients.experts = d_experts;
   time_each(state, [&] {
     MoeSaved saved;
@@ -135,12 +135,12 @@ struct Stages {
     problem.forward(&saved);
     rows = random_tensor({saved.plan.slots(), kWidth}, 8, 1.0F);
   }
-  ConstMatrix logits() const { return saved.logits_TE.matrix(); }
+  ConstMatrix logits() const { return saved.logits_TR.matrix(); }
   ConstMatrix scores() const { return saved.scores_TE.matrix(); }
   SelectionInput selection() const {
-    return {logits(), scores(), {}, {}, {}, RandomStream(1, RandomPurpose::kRouter), true};
+    return {logits(), scores(), scores(), {}, {}, {}, RandomStream(1, RandomPurpose::kRouter), true, 0, nullptr};
   }
-  LossInput losses() const { return {find_score_function("softmax"), logits(), scores(), saved.assignments, {}}; }
+  LossInput losses() const { return {problem.config, logits(), scores(), saved.assignments, {}, 0, {}, {}, {}}; }
   RoutingEvent event() const {
     return {0, problem.config, logits(), scores(), saved.assignments, saved.plan, {}, {}, {}, true};
   }
@@ -157,14 +157,19 @@ void run_stage(benchmark::State& state, const F& f) {
 
 void BM_StageLogits(benchmark::State& state) {
   run_stage(state, [](Stages& s) {
-    kernels::matmul_nt(std::as_const(s.problem.x).matrix(), s.problem.weights.router_ED, s.saved.logits_TE.matrix());
+    kernels::matmul_nt(std::as_const(s.problem.x).matrix(), s.problem.weights.router.router_ED,
+                       s.saved.logits_TR.matrix());
   });
 }
 void BM_StageSoftmax(benchmark::State& state) {
-  run_stage(state, [](Stages& s) { find_score_function("softmax").forward(s.logits(), s.saved.scores_TE.matrix()); });
+  run_stage(state, [](Stages& s) {
+    find_score_function("softmax").forward(s.problem.config.router, s.logits(), s.saved.scores_TE.matrix());
+  });
 }
 void BM_StageSigmoid(benchmark::State& state) {
-  run_stage(state, [](Stages& s) { find_score_function("sigmoid").forward(s.logits(), s.saved.scores_TE.matrix()); });
+  run_stage(state, [](Stages& s) {
+    find_score_function("sigmoid").forward(s.problem.config.router, s.logits(), s.saved.scores_TE.matrix());
+  });
 }
 void BM_StageSelect(benchmark::State& state) {
   run_stage(state, [](Stages& s) {
@@ -172,10 +177,16 @@ void BM_StageSelect(benchmark::State& state) {
   });
 }
 void BM_StageWeights(benchmark::State& state) {
-  run_stage(state, [](Stages& s) { find_weight_rule("sum").forward(1.0F, s.saved.assignments); });
+  run_stage(state, [](Stages& s) { find_weight_rule("sum").forward(s.problem.config.router, s.saved.assignments); });
 }
 void BM_StageDrop(benchmark::State& state) {
-  run_stage(state, [](Stages& s) { find_drop_rule("probs").apply(s.problem.tokens / 16, s.saved.assignments); });
+  run_stage(state, [](Stages& s) {
+    MoeConfig config = s.problem.config;
+    config.capacity.factor = 1.0F;
+    apply_capacity(
+        {.config = config, .scores_TE = s.scores(), .valid_T = {}, .random = RandomStream(1, RandomPurpose::kCapacity)},
+        s.saved.assignments);
+  });
 }
 void BM_StagePlan(benchmark::State& state) {
   run_stage(state, [](Stages& s) { benchmark::DoNotOptimize(make_dispatch_plan(s.saved.assignments).slots()); });

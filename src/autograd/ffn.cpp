@@ -75,8 +75,9 @@ std::shared_ptr<moe::ExpertStore> store_of(const MoeParameters& p) {
 
 moe::MoeWeights weights_of(const MoeParameters& p, moe::ExpertStore& store) {
   moe::MoeWeights weights;
-  weights.router_ED = matrix_of(p.router_ED);
-  weights.router_bias_E = values_of(p.router_bias_E);
+  weights.router.router_ED = matrix_of(p.router_ED);
+  weights.router.bias_E = values_of(p.router_bias_E);
+  for (std::size_t i = 0; i < moe::kRouterParts; ++i) weights.router.parts.views[i] = matrix_of(p.router_parts[i]);
   weights.selection_bias_E = values_of(p.selection_bias_E);
   weights.experts = &store;
   weights.shared = weights_of(p.shared);
@@ -142,8 +143,10 @@ MoeResult moe_ffn(Tape* tape, const Value& x_TD, const moe::MoeConfig& config, c
                                          tensors.of(experts.down_DF), tensors.of(experts.gate_bias_F),
                                          tensors.of(experts.up_bias_F), tensors.of(experts.down_bias_D));
     moe::MoeGradients gradients;
-    gradients.router_ED = gradient_matrix_of(parameters.router_ED);
-    gradients.router_bias_E = gradient_of(parameters.router_bias_E);
+    gradients.router.router_ED = gradient_matrix_of(parameters.router_ED);
+    gradients.router.bias_E = gradient_of(parameters.router_bias_E);
+    for (std::size_t i = 0; i < moe::kRouterParts; ++i)
+      gradients.router.parts.views[i] = gradient_matrix_of(parameters.router_parts[i]);
     gradients.experts = of_experts;
     gradients.shared = tensors.views_of(parameters.shared);
     gradients.shared_gate_D = gradient_of(parameters.shared_gate_D);

@@ -35,6 +35,7 @@ std::vector<Value> Transformer::Layer::forward(Tape* tape, const Value& h_TD, co
     call.step = pass.step;
     call.token_id_T = pass.id_T;
     call.valid_T = pass.valid_T;
+    call.sequence = pass.sequence;
     call.observer = recomputing ? nullptr : pass.observer;
     autograd::MoeParameters parameters = moe;
     parameters.store = store.get();

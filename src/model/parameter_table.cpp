@@ -1,5 +1,8 @@
 #include "parameter_table.hpp"
 
+#include "switchyard/moe/router_parts.hpp"
+#include "switchyard/moe/score.hpp"
+
 namespace switchyard::model {
 namespace {
 
@@ -62,9 +65,13 @@ class TableBuilder {
 
   void moe(const moe::MoeConfig& m) {
     const Index width = config_.width, experts = m.router.experts, hidden = m.expert.hidden;
-    add("moe.router", {experts, width}, ParameterRole::kRouter);
-    if (m.router.logits_bias) add("moe.router_bias", {experts}, ParameterRole::kBias);
-    if (m.router.selection_bias) add("moe.selection_bias", {experts}, ParameterRole::kBuffer);
+    const Index logits = moe::logits_of(m.router);
+    add("moe.router", {logits, moe::router_width(m.router, width)}, ParameterRole::kRouter);
+    for (const moe::RouterPartShape& part : moe::router_parts(m.router, width))
+      add(fmt::format("moe.{}", part.name), {part.rows, part.cols},
+          part.random ? ParameterRole::kRouter : ParameterRole::kBias);
+    if (m.router.logits_bias) add("moe.router_bias", {logits}, ParameterRole::kBias);
+    if (m.router.selection_bias) add("moe.selection_bias", {m.router.choices()}, ParameterRole::kBuffer);
     const bool gated = kernels::is_gated(m.expert.activation);
     if (gated) add_expert("gate", {experts, hidden, width}, ParameterRole::kExpert);
     add_expert("up", {experts, hidden, width}, ParameterRole::kExpert);

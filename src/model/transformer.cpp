@@ -64,7 +64,7 @@ Transformer::Transformer(ModelConfig config) : config_(std::move(config)) {
   final_norm_ = find("final_norm");
   output_ = config_.tied_embeddings ? embedding_ : find("output");
   for (std::size_t i = 0; i < config_.layers.size(); ++i) {
-    const auto named = [&](const char* name) { return find(fmt::format("layers.{}.{}", i, name)); };
+    const auto named = [&](std::string_view name) { return find(fmt::format("layers.{}.{}", i, name)); };
     auto layer = std::make_unique<Layer>();
     layer->index = static_cast<Index>(i);
     layer->config = config_.layers[i];
@@ -85,6 +85,9 @@ Transformer::Transformer(ModelConfig config) : config_(std::move(config)) {
     layer->dense = {named("ffn.gate"), named("ffn.up"), named("ffn.down")};
     layer->moe.router_ED = named("moe.router");
     layer->moe.router_bias_E = named("moe.router_bias");
+    if (layer->config.moe)
+      for (const moe::RouterPartShape& part : moe::router_parts(layer->config.moe->router, config_.width))
+        layer->moe.router_parts[static_cast<std::size_t>(part.part)] = named(fmt::format("moe.{}", part.name));
     layer->moe.selection_bias_E = named("moe.selection_bias");
     layer->moe.gate_EFD = named("moe.experts.gate");
     layer->moe.up_EFD = named("moe.experts.up");

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "probabilities.hpp"
 #include "rows.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
@@ -16,12 +17,6 @@ namespace {
 
 // Sums over tokens are cut into blocks of this many, whatever the number of threads.
 constexpr Index kBlock = 64;
-
-float sum_of_row(const float* row, Index cols) {
-  float sum = 0.0F;
-  for (Index i = 0; i < cols; ++i) sum += row[i];
-  return sum;
-}
 
 // Share of all assignments that chose each expert.
 std::vector<float> chosen_share(const Assignments& list) {
@@ -36,6 +31,8 @@ std::vector<float> chosen_share(const Assignments& list) {
 
 // Sum over valid tokens of each expert's probability.
 std::vector<double> probability_sum(const LossInput& input) {
+  const RouterProbabilities probabilities(input.config.router, input.logits_TR, input.scores_TE);
+  const ConstMatrix p_TE = probabilities.matrix();
   const Index tokens = input.scores_TE.rows, experts = input.scores_TE.cols, blocks = ceil_div(tokens, kBlock);
   std::vector<double> partial(static_cast<std::size_t>(blocks * experts));
   parallel_for(blocks, std::max<Index>(1, row_grain(experts) / kBlock), [&](Index begin, Index end) {
@@ -43,9 +40,7 @@ std::vector<double> probability_sum(const LossInput& input) {
       double* sum_E = partial.data() + block * experts;
       for (Index t = block * kBlock; t < std::min(tokens, (block + 1) * kBlock); ++t) {
         if (!is_valid(input.valid_T, t)) continue;
-        const float* score_E = input.scores_TE.row(t);
-        const float inverse = input.score.is_distribution ? 1.0F : 1.0F / (sum_of_row(score_E, experts) + kSumEpsilon);
-        for (Index e = 0; e < experts; ++e) sum_E[e] += static_cast<double>(score_E[e] * inverse);
+        for (Index e = 0; e < experts; ++e) sum_E[e] += static_cast<double>(p_TE(t, e));
       }
     }
   });
@@ -56,18 +51,10 @@ std::vector<double> probability_sum(const LossInput& input) {
   return sum_E;
 }
 
-void load_balance_backward_row(const LossInput& input, float d, Matrix d_scores_TE, Matrix) {
-  load_balance_backward(input, d, d_scores_TE);
-}
-
-void z_loss_backward_row(const LossInput& input, float d, Matrix, Matrix d_logits_TE) {
-  z_loss_backward(input, d, d_logits_TE);
-}
-
 constexpr std::array kRouterLosses = {
     RouterLoss{"load_balance", &BalanceConfig::load_balance, &RoutingLosses::load_balance, load_balance_loss,
-               load_balance_backward_row},
-    RouterLoss{"z_loss", &BalanceConfig::z_loss, &RoutingLosses::z_loss, z_loss, z_loss_backward_row},
+               load_balance_backward, true},
+    RouterLoss{"z_loss", &BalanceConfig::z_loss, &RoutingLosses::z_loss, z_loss, z_loss_backward, true},
 };
 
 // The softmax of the logits, and from it each token's log of the sum of exponentials: logit - log(p), taken where p
@@ -102,51 +89,42 @@ float load_balance_loss(const LossInput& input) {
   return static_cast<float>(loss * static_cast<double>(experts) / static_cast<double>(tokens));
 }
 
-void load_balance_backward(const LossInput& input, float d, Matrix d_scores_TE) {
+void load_balance_backward(const LossInput& input, float d, const LossGradients& gradients) {
   const Index tokens = count_valid(input.valid_T, input.scores_TE.rows), experts = input.scores_TE.cols;
   if (tokens == 0) return;
   std::vector<float> d_p_E = chosen_share(input.assignments);
+  const RouterProbabilities probabilities(input.config.router, input.logits_TR, input.scores_TE);
   for (float& value : d_p_E) value *= d * static_cast<float>(experts) / static_cast<float>(tokens);
   parallel_for(input.scores_TE.rows, row_grain(experts), [&](Index begin, Index end) {
     for (Index t = begin; t < end; ++t) {
       if (!is_valid(input.valid_T, t)) continue;
-      float* d_score_E = d_scores_TE.row(t);
-      if (input.score.is_distribution) {
-        for (Index e = 0; e < experts; ++e) d_score_E[e] += d_p_E[static_cast<std::size_t>(e)];
-        continue;
-      }
-      // p_e = s_e / S, so dL/ds_e = (dL/dp_e - sum_i dL/dp_i p_i) / S.
-      const float* score_E = input.scores_TE.row(t);
-      const float inverse = 1.0F / (sum_of_row(score_E, experts) + kSumEpsilon);
-      float mean = 0.0F;
-      for (Index e = 0; e < experts; ++e) mean += d_p_E[static_cast<std::size_t>(e)] * (score_E[e] * inverse);
-      for (Index e = 0; e < experts; ++e) d_score_E[e] += (d_p_E[static_cast<std::size_t>(e)] - mean) * inverse;
+      probabilities.backward_row(t, d_p_E.data(), gradients);
     }
   });
 }
 
 float z_loss(const LossInput& input) {
-  const Index tokens = count_valid(input.valid_T, input.logits_TE.rows);
+  const Index tokens = count_valid(input.valid_T, input.logits_TR.rows);
   if (tokens == 0) return 0.0F;
-  const LogSumExp log_sum_exp(input.logits_TE);
+  const LogSumExp log_sum_exp(input.logits_TR);
   double sum = 0.0;
-  for (Index t = 0; t < input.logits_TE.rows; ++t) {
+  for (Index t = 0; t < input.logits_TR.rows; ++t) {
     const auto value = static_cast<double>(log_sum_exp.value_T[static_cast<std::size_t>(t)]);
     if (is_valid(input.valid_T, t)) sum += value * value;
   }
   return static_cast<float>(sum / static_cast<double>(tokens));
 }
 
-void z_loss_backward(const LossInput& input, float d, Matrix d_logits_TE) {
-  const Index tokens = count_valid(input.valid_T, input.logits_TE.rows), experts = input.logits_TE.cols;
+void z_loss_backward(const LossInput& input, float d, const LossGradients& gradients) {
+  const Index tokens = count_valid(input.valid_T, input.logits_TR.rows), experts = input.logits_TR.cols;
   if (tokens == 0) return;
-  const LogSumExp log_sum_exp(input.logits_TE);
+  const LogSumExp log_sum_exp(input.logits_TR);
   const ConstMatrix p_TE = log_sum_exp.softmax_TE.matrix();
   parallel_for(p_TE.rows, row_grain(experts), [&](Index begin, Index end) {
     for (Index t = begin; t < end; ++t) {
       if (!is_valid(input.valid_T, t)) continue;
       const float factor = d * 2.0F * log_sum_exp.value_T[static_cast<std::size_t>(t)] / static_cast<float>(tokens);
-      for (Index e = 0; e < experts; ++e) d_logits_TE(t, e) += factor * p_TE(t, e);
+      for (Index e = 0; e < experts; ++e) gradients.logits_TR(t, e) += factor * p_TE(t, e);
     }
   });
 }

@@ -9,11 +9,17 @@ namespace switchyard::moe {
 namespace {
 
 constexpr std::array kScoreFunctions = {
-    ScoreFunction{"softmax", softmax_score, softmax_score_backward, true},
-    ScoreFunction{"sigmoid", sigmoid_score, sigmoid_score_backward, false},
+    ScoreFunction{"softmax", softmax_score, softmax_score_backward, Probabilities::kScores},
+    ScoreFunction{"sigmoid", sigmoid_score, sigmoid_score_backward, Probabilities::kNormalised},
+    ScoreFunction{"logits", logits_score, logits_score_backward, Probabilities::kSoftmaxOfLogits},
 };
 
 }  // namespace
+
+Index logits_of(const RouterConfig& router) {
+  const ScoreFunction& score = find_score_function(router.score);
+  return score.logits == nullptr ? router.choices() : score.logits(router);
+}
 
 std::span<const ScoreFunction> score_functions() { return kScoreFunctions; }
 

@@ -5,9 +5,12 @@
 
 namespace switchyard::moe {
 
-void softmax_score(ConstMatrix logits_TE, Matrix scores_TE) { kernels::softmax_rows(logits_TE, scores_TE); }
+void softmax_score(const RouterConfig&, ConstMatrix logits_TE, Matrix scores_TE) {
+  kernels::softmax_rows(logits_TE, scores_TE);
+}
 
-void softmax_score_backward(ConstMatrix, ConstMatrix scores_TE, ConstMatrix d_scores_TE, Matrix d_logits_TE) {
+void softmax_score_backward(const RouterConfig&, ConstMatrix, ConstMatrix scores_TE, ConstMatrix d_scores_TE,
+                            Matrix d_logits_TE) {
   const Index experts = scores_TE.cols;
   parallel_for(scores_TE.rows, row_grain(experts), [&](Index begin, Index end) {
     for (Index t = begin; t < end; ++t) {

@@ -11,13 +11,14 @@ namespace {
 // Any number goes before NaN, so that one bad score cannot push a good expert out.
 bool goes_before(float a, float b) { return a > b || (b != b && a == a); }
 
-// The k best of score + bias, best first. Experts are met in ascending order and displace only what they go strictly
-// before: the lowest index wins a tie.
-void top_k_of_row(const float* score_E, const float* bias_E, Index experts, Index k, float* key_K,
+}  // namespace
+
+// Experts are met in ascending order and displace only what they go strictly before.
+void top_k_of_row(const float* choice_E, const float* bias_E, Index experts, Index k, float* key_K,
                   std::int32_t* expert_K) {
   Index count = 0;
   for (Index e = 0; e < experts; ++e) {
-    const float key = bias_E == nullptr ? score_E[e] : score_E[e] + bias_E[e];
+    const float key = bias_E == nullptr ? choice_E[e] : choice_E[e] + bias_E[e];
     if (count == k && !goes_before(key, key_K[k - 1])) continue;
     Index at = count < k ? count++ : k - 1;
     for (; at > 0 && goes_before(key, key_K[at - 1]); --at) {
@@ -29,7 +30,20 @@ void top_k_of_row(const float* score_E, const float* bias_E, Index experts, Inde
   }
 }
 
-}  // namespace
+Assignments k_assignments(Index k, Index tokens, Index experts, std::span<const std::uint8_t> valid_T) {
+  Assignments list;
+  list.tokens = tokens;
+  list.experts = experts;
+  list.resize(k * count_valid(valid_T, tokens));
+  list.offset_T1.resize(static_cast<std::size_t>(tokens) + 1);
+  std::int32_t next = 0;
+  for (Index t = 0; t < tokens; ++t) {
+    list.offset_T1[static_cast<std::size_t>(t)] = next;
+    if (is_valid(valid_T, t)) next += static_cast<std::int32_t>(k);
+  }
+  list.offset_T1.back() = next;
+  return list;
+}
 
 Assignments select_top_k(const RouterConfig& router, const SelectionInput& input) {
   const ConstMatrix scores_TE = input.scores_TE;
@@ -39,18 +53,7 @@ Assignments select_top_k(const RouterConfig& router, const SelectionInput& input
           "a selection bias of {} values for {} experts", input.selection_bias_E.size(), experts);
   const float* bias_E = input.selection_bias_E.empty() ? nullptr : input.selection_bias_E.data();
 
-  Assignments list;
-  list.tokens = tokens;
-  list.experts = experts;
-  list.resize(k * count_valid(input.valid_T, tokens));
-  list.offset_T1.resize(static_cast<std::size_t>(tokens) + 1);
-  std::int32_t next = 0;
-  for (Index t = 0; t < tokens; ++t) {
-    list.offset_T1[static_cast<std::size_t>(t)] = next;
-    if (is_valid(input.valid_T, t)) next += static_cast<std::int32_t>(k);
-  }
-  list.offset_T1.back() = next;
-
+  Assignments list = k_assignments(k, tokens, experts, input.valid_T);
   parallel_for(tokens, row_grain(2 * experts), [&](Index begin, Index end) {
     std::vector<float> key_K(static_cast<std::size_t>(k));
     for (Index t = begin; t < end; ++t) {
@@ -58,7 +61,7 @@ Assignments select_top_k(const RouterConfig& router, const SelectionInput& input
       const Index first = list.offset_T1[static_cast<std::size_t>(t)];
       const float* score_E = scores_TE.row(t);
       std::int32_t* expert_K = list.expert_A.data() + first;
-      top_k_of_row(score_E, bias_E, experts, k, key_K.data(), expert_K);
+      top_k_of_row(input.choice_TE.row(t), bias_E, experts, k, key_K.data(), expert_K);
       for (Index i = 0; i < k; ++i) list.score_A[static_cast<std::size_t>(first + i)] = score_E[expert_K[i]];
     }
   });

@@ -6,7 +6,9 @@
 #include "rows.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
+#include "switchyard/kernels/elementwise.hpp"
 #include "switchyard/moe/score.hpp"
+#include "switchyard/tensor/tensor.hpp"
 
 namespace switchyard::moe {
 namespace {
@@ -14,7 +16,13 @@ namespace {
 // Sum over valid tokens of the entropy of their probabilities, in nats. With p = s / S it is log S - sum s log s / S,
 // which needs no division an expert.
 double entropy_sum(const RoutingEvent& event) {
-  const ConstMatrix scores_TE = event.scores_TE;
+  const bool softmax = find_score_function(event.config.router.score).probabilities == Probabilities::kSoftmaxOfLogits;
+  Tensor p;
+  if (softmax) {
+    p = Tensor::uninitialized(DType::kF32, {event.logits_TE.rows, event.logits_TE.cols});
+    kernels::softmax_rows(event.logits_TE, p.matrix());
+  }
+  const ConstMatrix scores_TE = softmax ? std::as_const(p).matrix() : event.scores_TE;
   std::vector<float> entropy_T(static_cast<std::size_t>(scores_TE.rows));
   parallel_for(scores_TE.rows, row_grain(8 * scores_TE.cols), [&](Index begin, Index end) {
     for (Index t = begin; t < end; ++t) {
@@ -46,6 +54,7 @@ void RoutingStatistics::add(const RoutingEvent& event) {
   tokens += count_valid(event.valid_T, list.tokens);
   assignments += list.size();
   dropped += list.size() - event.plan.slots();
+  rerouted += list.rerouted;
   for (std::size_t e = 0; e < experts; ++e) {
     load_E[e] += event.plan.load(static_cast<Index>(e));
     for (auto s = static_cast<std::size_t>(event.plan.offset_E1[e]);
@@ -68,6 +77,7 @@ void RoutingStatistics::merge(const RoutingStatistics& other) {
   tokens += other.tokens;
   assignments += other.assignments;
   dropped += other.dropped;
+  rerouted += other.rerouted;
   for (std::size_t e = 0; e < other.load_E.size(); ++e) {
     load_E[e] += other.load_E[e];
     importance_E[e] += other.importance_E[e];

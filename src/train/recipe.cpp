@@ -37,8 +37,11 @@ void Recipe::validate() const {
   check_size(model.head_dim, "model.head_dim", 0);
   check(model.ffn == "moe" || model.ffn == "dense", "model.ffn", model.ffn, "\"moe\" or \"dense\"");
   check_size(model.hidden, "model.hidden", 0);
-  check(model.activation == "swiglu" || model.activation == "gelu" || model.activation == "relu", "model.activation",
-        model.activation, "\"swiglu\", \"gelu\" or \"relu\"");
+  try {
+    kernels::parse_activation(model.activation);
+  } catch (const Error& error) {
+    fail(ErrorKind::kBadInput, "model.activation = {}: {}", model.activation, error.what());
+  }
   check(within(model.dropout, 0.0, 0.99), "model.dropout", model.dropout, "0 to 0.99");
   check(model.norm_eps > 0.0 && model.norm_eps < 1.0, "model.norm_eps", model.norm_eps, "between 0 and 1");
   check(within(model.rope_theta, 1.0, 1e12), "model.rope_theta", model.rope_theta, "1 to 1e12");
@@ -150,21 +153,13 @@ model::ModelConfig resolve_model(const Recipe& recipe, Index vocab) {
       check(experts.hidden >= 1, "experts.hidden", experts.hidden,
             fmt::format("1 or more, because layer {} is MoE", i));
       moe::MoeConfig moe;
+      moe.router = recipe.router;
       moe.router.experts = experts.count;
       moe.router.top_k = top_k;
-      moe.router.score = recipe.router.score;
-      moe.router.select = recipe.router.select;
-      moe.router.normalise = recipe.router.normalise;
-      moe.router.scale = static_cast<float>(recipe.router.scale);
-      moe.router.logits_bias = recipe.router.logits_bias;
-      moe.router.selection_bias = recipe.router.selection_bias;
-      moe.capacity.factor = static_cast<float>(recipe.capacity.factor);
-      moe.capacity.minimum = recipe.capacity.minimum;
-      moe.capacity.drop = recipe.capacity.drop;
-      moe.balance.load_balance = static_cast<float>(recipe.balance.load_balance);
-      moe.balance.z_loss = static_cast<float>(recipe.balance.z_loss);
-      moe.balance.bias_update_rate = static_cast<float>(recipe.balance.bias_update_rate);
+      moe.capacity = recipe.capacity;
+      moe.balance = recipe.balance;
       moe.expert.hidden = experts.hidden;
+      moe.expert.bias = experts.bias;
       moe.expert.activation = activation;
       moe.shared.hidden = experts.shared_hidden;
       moe.shared.gated = experts.shared_gated;

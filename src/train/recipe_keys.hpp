@@ -1,6 +1,7 @@
 #pragma once
 // Which key of a recipe is which member, declared once: reading, writing and the list of known keys all walk this.
 
+#include "switchyard/moe/config_keys.hpp"
 #include "switchyard/train/recipe.hpp"
 
 namespace switchyard::train {
@@ -37,31 +38,23 @@ void visit_keys(V& v, ExpertsRecipe& c) {
   v("hidden", c.hidden);
   v("shared_hidden", c.shared_hidden);
   v("shared_gated", c.shared_gated);
+  v("bias", c.bias);
 }
 
 template <class V>
 void visit_keys(V& v, RouterRecipe& c) {
-  v("top_k", c.top_k);
-  v("score", c.score);
-  v("select", c.select);
-  v("normalise", c.normalise);
-  v("scale", c.scale);
-  v("logits_bias", c.logits_bias);
-  v("selection_bias", c.selection_bias);
+  v("preset", c.preset);
+  moe::visit_router(v, c);
 }
 
 template <class V>
-void visit_keys(V& v, CapacityRecipe& c) {
-  v("factor", c.factor);
-  v("minimum", c.minimum);
-  v("drop", c.drop);
+void visit_keys(V& v, moe::CapacityConfig& c) {
+  moe::visit_capacity(v, c);
 }
 
 template <class V>
 void visit_keys(V& v, BalanceRecipe& c) {
-  v("load_balance", c.load_balance);
-  v("z_loss", c.z_loss);
-  v("bias_update_rate", c.bias_update_rate);
+  moe::visit_balance(v, c);
 }
 
 template <class V>

@@ -4,6 +4,7 @@
 
 #include "recipe_keys.hpp"
 #include "switchyard/base/atomic_file.hpp"
+#include "switchyard/moe/presets.hpp"
 #include "toml_tables.hpp"
 
 namespace switchyard::train {
@@ -100,6 +101,22 @@ class RecipeWriter {
   std::string text;
 };
 
+// A preset comes first, so that the keys beside it override what it sets.
+void start_from_preset(const toml::table& root, const Origin& origin, Recipe& recipe) {
+  const toml::node* node = root.at_path("router.preset").node();
+  const std::string name = node == nullptr ? std::string() : node->value_or(std::string());
+  if (name.empty()) return;
+  moe::MoeConfig config;
+  try {
+    moe::apply_preset(moe::find_preset(name), config);
+  } catch (const Error& error) {
+    fail(origin.kind("router.preset"), "{}: {}", origin.at(*node, "router.preset"), error.what());
+  }
+  static_cast<moe::RouterConfig&>(recipe.router) = config.router;
+  recipe.capacity = config.capacity;
+  static_cast<moe::BalanceConfig&>(recipe.balance) = config.balance;
+}
+
 }  // namespace
 
 Recipe parse_recipe(const std::string& toml_text, const std::string& origin_name,
@@ -116,6 +133,7 @@ Recipe parse_recipe(const std::string& toml_text, const std::string& origin_name
   for (const std::string& text : overrides) overridden.push_back(apply_override(root, text));
   const Origin origin{origin_name, &overridden, tables};
   Recipe recipe;
+  start_from_preset(root, origin, recipe);
   RecipeReader reader(root, origin);
   visit_tables(reader, recipe);
   reader.read_layers(recipe.layer);

@@ -1,5 +1,6 @@
 #include "switchyard/moe/config.hpp"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -45,20 +46,20 @@ TEST(MoeConfig, NamesTheKeyTheFoundAndTheExpected) {
             "model.layers[3].router.top_k: 0, expected 1 to experts (8)");
   EXPECT_EQ(message([](MoeConfig& c) { c.router.experts = 0; }),
             "model.layers[3].router.experts: 0, expected 1 to 65536");
-  EXPECT_EQ(message([](MoeConfig& c) { c.router.score = "softmix"; }),
-            "model.layers[3].router.score: 'softmix', expected one of softmax, sigmoid");
-  EXPECT_EQ(message([](MoeConfig& c) { c.router.select = "best"; }),
-            "model.layers[3].router.select: 'best', expected one of top-k");
-  EXPECT_EQ(message([](MoeConfig& c) { c.router.normalise = ""; }),
-            "model.layers[3].router.normalise: '', expected one of none, sum");
+  EXPECT_THAT(message([](MoeConfig& c) { c.router.score = "softmix"; }),
+              testing::StartsWith("model.layers[3].router.score: 'softmix', expected one of softmax, sigmoid"));
+  EXPECT_THAT(message([](MoeConfig& c) { c.router.select = "best"; }),
+              testing::StartsWith("model.layers[3].router.select: 'best', expected one of top-k"));
+  EXPECT_THAT(message([](MoeConfig& c) { c.router.normalise = ""; }),
+              testing::StartsWith("model.layers[3].router.normalise: '', expected one of none, sum"));
   EXPECT_EQ(message([](MoeConfig& c) { c.router.scale = 0.0F; }),
             "model.layers[3].router.scale: 0, expected a finite number above 0");
   EXPECT_EQ(message([](MoeConfig& c) { c.capacity.factor = -1.5F; }),
             "model.layers[3].capacity.factor: -1.5, expected a finite number of at least 0");
   EXPECT_EQ(message([](MoeConfig& c) { c.capacity.minimum = -1; }),
             "model.layers[3].capacity.minimum: -1, expected at least 0");
-  EXPECT_EQ(message([](MoeConfig& c) { c.capacity.drop = "dice"; }),
-            "model.layers[3].capacity.drop: 'dice', expected one of probs, position");
+  EXPECT_THAT(message([](MoeConfig& c) { c.capacity.drop = "dice"; }),
+              testing::StartsWith("model.layers[3].capacity.drop: 'dice', expected one of probs, position"));
   EXPECT_EQ(message([](MoeConfig& c) { c.balance.load_balance = std::numeric_limits<float>::quiet_NaN(); }),
             "model.layers[3].balance.load_balance: nan, expected a finite number of at least 0");
   EXPECT_EQ(message([](MoeConfig& c) { c.balance.z_loss = std::numeric_limits<float>::infinity(); }),

@@ -58,8 +58,8 @@ struct TestLayer {
 
   MoeWeights weights() const {
     MoeWeights w;
-    w.router_ED = matrix_of(router_ED, width);
-    w.router_bias_E = router_bias_E;
+    w.router.router_ED = matrix_of(router_ED, width);
+    w.router.bias_E = router_bias_E;
     w.selection_bias_E = selection_bias_E;
     w.experts = store.get();
     if (shared_gate_FD.defined()) w.shared.gate_FD = shared_gate_FD.matrix();
@@ -110,7 +110,7 @@ struct TestLayer {
     p.valid_T = valid_T;
     if (training) {
       const auto padding = std::count(valid_T.begin(), valid_T.end(), std::uint8_t{0});
-      p.capacity = expert_capacity(config.capacity, config.router, tokens - padding);
+      p.capacity = expert_capacity(config, tokens - padding, true);
       p.load_balance = static_cast<double>(config.balance.load_balance);
       p.z_loss = static_cast<double>(config.balance.z_loss);
     }
@@ -163,9 +163,9 @@ struct TestGradients {
   MoeGradients views() {
     MoeGradients g;
     if (!router_ED.empty())
-      g.router_ED = {router_ED.data(), static_cast<Index>(experts.size()),
-                     static_cast<Index>(router_ED.size() / experts.size())};
-    g.router_bias_E = router_bias_E;
+      g.router.router_ED = {router_ED.data(), static_cast<Index>(experts.size()),
+                            static_cast<Index>(router_ED.size() / experts.size())};
+    g.router.bias_E = router_bias_E;
     g.experts = experts;
     if (shared_gate_FD.defined()) g.shared.gate_FD = shared_gate_FD.matrix();
     if (shared_up_FD.defined()) {

@@ -185,8 +185,8 @@ TEST(MoeGradients, FrozenPartsAreSkipped) {
   };
   TestGradients no_router(layer);
   MoeGradients views = no_router.views();
-  views.router_ED = {};
-  views.router_bias_E = {};
+  views.router.router_ED = {};
+  views.router.bias_E = {};
   run_with(no_router, views);
   EXPECT_THAT(no_router.router_ED, testing::Each(0.0F));
   EXPECT_TRUE(oracle::same_bits(std::as_const(no_router.up_EFD).f32(), std::as_const(all.up_EFD).f32()));

@@ -48,7 +48,7 @@ void expect_oracle(const TestLayer& layer, bool training = true) {
   }
   // Router, softmax, two products: four stages of sums.
   const double tolerance = oracle::sum_tolerance(layer.terms(), 4);
-  EXPECT_TRUE(oracle::close(f.saved.logits_TE.f32(), expected.logits_TE, tolerance));
+  EXPECT_TRUE(oracle::close(f.saved.logits_TR.f32(), expected.logits_TE, tolerance));
   EXPECT_TRUE(oracle::close(f.saved.scores_TE.f32(), expected.scores_TE, tolerance));
   EXPECT_TRUE(oracle::close(f.y_TD, expected.y_TD, tolerance));
   if (!training) return;
@@ -276,7 +276,8 @@ TEST(MoeLayer, ShapesThatDoNotBelongTogetherAreRefused) {
   };
   const std::vector<std::uint8_t> two = {1, 1};
   EXPECT_EQ(forward_with([](MoeWeights&, MoeCall&) {}), "");
-  EXPECT_EQ(forward_with([](MoeWeights& w, MoeCall&) { w.router_ED.rows = 7; }), "a router of [7, 7], expected [8, 7]");
+  EXPECT_EQ(forward_with([](MoeWeights& w, MoeCall&) { w.router.router_ED.rows = 7; }),
+            "a router of [7, 7], expected [8, 7]");
   EXPECT_EQ(forward_with([](MoeWeights& w, MoeCall&) { w.selection_bias_E = {}; }),
             "a selection bias of 0 values for 8 experts");
   EXPECT_EQ(forward_with([](MoeWeights& w, MoeCall&) { w.experts = nullptr; }),

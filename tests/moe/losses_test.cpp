@@ -14,7 +14,21 @@ namespace {
 
 using testing::ElementsAre;
 
+LossInput input_of(const MoeConfig& config, const std::vector<float>& logits_TE, const std::vector<float>& scores_TE,
+                   Index experts, const Assignments& list, const std::vector<std::uint8_t>& valid_T = {}) {
+  return {.config = config,
+          .logits_TR = matrix_of(logits_TE, experts),
+          .scores_TE = matrix_of(scores_TE, experts),
+          .assignments = list,
+          .valid_T = valid_T,
+          .sequence = 0,
+          .load_before_E = {},
+          .clean_logits_TR = {},
+          .noise_std_TR = {}};
+}
+
 struct Case {
+  MoeConfig config;
   const ScoreFunction& score;
   Index experts;
   std::vector<float> logits_TE, scores_TE;
@@ -25,11 +39,15 @@ struct Case {
       : score(function), experts(expert_count), logits_TE(oracle::random_values(tokens * expert_count, 1, 2.0F)) {
     if (padded) valid_T = some_padding(tokens, 2);
     scores_TE.resize(logits_TE.size());
-    score.forward(matrix_of(logits_TE, experts), matrix_of(scores_TE, experts));
+    config.router.score = std::string(score.name);
+    config.router.experts = experts;
+    score.forward(config.router, matrix_of(logits_TE, experts), matrix_of(scores_TE, experts));
     list = select("top-k", scores_TE, experts, k, {}, valid_T);
   }
-  LossInput input() const {
-    return {score, matrix_of(logits_TE, experts), matrix_of(scores_TE, experts), list, valid_T};
+  LossInput input() const { return input_of(config, logits_TE, scores_TE, experts, list, valid_T); }
+  // What losses take as probabilities: scores, but for those that may be negative.
+  oracle::Values probabilities(const oracle::Values& logits) const {
+    return oracle::moe_scores(score.name == "logits" ? "softmax" : std::string(score.name), logits, experts);
   }
 };
 
@@ -40,8 +58,8 @@ TEST(Losses, AgreeWithTheOracle) {
         for (const bool padded : {false, true}) {
           SCOPED_TRACE(testing::Message() << score.name << " E=" << experts << " T=" << tokens << " padded " << padded);
           const Case c(score, tokens, experts, (experts + 1) / 2, padded);
-          const double balance =
-              oracle::load_balance_loss(oracle::to_double(c.scores_TE), experts, choices_of(c.list), c.valid_T);
+          const double balance = oracle::load_balance_loss(c.probabilities(oracle::to_double(c.logits_TE)), experts,
+                                                           choices_of(c.list), c.valid_T);
           EXPECT_NEAR(load_balance_loss(c.input()), balance, balance * oracle::sum_tolerance(experts, 2));
           const double z = oracle::z_loss(oracle::to_double(c.logits_TE), experts, c.valid_T);
           EXPECT_NEAR(z_loss(c.input()), z, z * oracle::sum_tolerance(experts, 2));
@@ -59,12 +77,12 @@ TEST(Losses, GradientsAddToWhatIsThere) {
 
         // By way of the logits: the oracle divides by a row's sum even where that is 1.
         std::vector<float> d_scores_TE(c.scores_TE.size(), 1.0F), d_logits_TE(c.logits_TE.size(), 0.0F);
-        load_balance_backward(c.input(), 3.0F, matrix_of(d_scores_TE, experts));
-        score.backward(c.input().logits_TE, c.input().scores_TE, matrix_of(d_scores_TE, experts),
+        load_balance_backward(c.input(), 3.0F, {matrix_of(d_scores_TE, experts), matrix_of(d_logits_TE, experts), {}});
+        score.backward(c.config.router, c.input().logits_TR, c.input().scores_TE, matrix_of(d_scores_TE, experts),
                        matrix_of(d_logits_TE, experts));
         const auto balance = [&](const std::vector<double>& logits) {
           const oracle::Values scores = oracle::moe_scores(std::string(score.name), logits, experts);
-          return 3.0 * oracle::load_balance_loss(scores, experts, choices, c.valid_T) +
+          return 3.0 * oracle::load_balance_loss(c.probabilities(logits), experts, choices, c.valid_T) +
                  std::accumulate(scores.begin(), scores.end(), 0.0);
         };
         // A softmax's gradient is a difference of terms of about the size of p, at most 1.
@@ -73,7 +91,7 @@ TEST(Losses, GradientsAddToWhatIsThere) {
                                   rounding, rounding));
 
         std::fill(d_logits_TE.begin(), d_logits_TE.end(), 1.0F);
-        z_loss_backward(c.input(), 3.0F, matrix_of(d_logits_TE, experts));
+        z_loss_backward(c.input(), 3.0F, {{}, matrix_of(d_logits_TE, experts), {}});
         const auto z = [&](const std::vector<double>& logits) {
           return 3.0 * oracle::z_loss(logits, experts, c.valid_T) + std::accumulate(logits.begin(), logits.end(), 0.0);
         };
@@ -85,7 +103,8 @@ TEST(Losses, GradientsAddToWhatIsThere) {
 TEST(Losses, LoadBalanceByHand) {
   const std::vector<float> scores_TE = {0.6F, 0.4F, 0.7F, 0.3F, 0.8F, 0.2F, 0.1F, 0.9F};
   const Assignments list = select("top-k", scores_TE, 2, 1);
-  const LossInput input{find_score_function("softmax"), matrix_of(scores_TE, 2), matrix_of(scores_TE, 2), list, {}};
+  const MoeConfig softmax;
+  const LossInput input = input_of(softmax, scores_TE, scores_TE, 2, list);
   EXPECT_FLOAT_EQ(load_balance_loss(input), 2.0F * (0.75F * 0.55F + 0.25F * 0.45F));
 }
 
@@ -93,11 +112,11 @@ TEST(Losses, LoadBalanceIsOneWhenEvenAndEWhenCollapsed) {
   const std::vector<float> even_TE = {0.5F, 0.5F, 0.5F, 0.5F};
   Assignments list = select("top-k", even_TE, 2, 1);
   list.expert_A = {0, 1};
-  const ScoreFunction& softmax = find_score_function("softmax");
-  EXPECT_FLOAT_EQ(load_balance_loss({softmax, matrix_of(even_TE, 2), matrix_of(even_TE, 2), list, {}}), 1.0F);
+  const MoeConfig softmax;
+  EXPECT_FLOAT_EQ(load_balance_loss(input_of(softmax, even_TE, even_TE, 2, list)), 1.0F);
   const std::vector<float> collapsed_TE = {1.0F, 0.0F, 0.0F, 1.0F, 0.0F, 0.0F};
   list = select("top-k", collapsed_TE, 3, 1);
-  EXPECT_FLOAT_EQ(load_balance_loss({softmax, matrix_of(collapsed_TE, 3), matrix_of(collapsed_TE, 3), list, {}}), 3.0F);
+  EXPECT_FLOAT_EQ(load_balance_loss(input_of(softmax, collapsed_TE, collapsed_TE, 3, list)), 3.0F);
 }
 
 TEST(Losses, DroppedAssignmentsStillCount) {
@@ -111,7 +130,8 @@ TEST(Losses, ZLossByHand) {
   // logsumexp(0, 0) = log 2; logsumexp(1000, -1000) = 1000.
   const std::vector<float> logits_TE = {0.0F, 0.0F, 1000.0F, -1000.0F};
   const Assignments list = select("top-k", logits_TE, 2, 1);
-  const LossInput input{find_score_function("softmax"), matrix_of(logits_TE, 2), matrix_of(logits_TE, 2), list, {}};
+  const MoeConfig softmax;
+  const LossInput input = input_of(softmax, logits_TE, logits_TE, 2, list);
   const float log2 = std::log(2.0F);
   EXPECT_FLOAT_EQ(z_loss(input), (log2 * log2 + 1e6F) / 2.0F);
 }
@@ -123,8 +143,8 @@ TEST(Losses, OnlyPaddingIsNoLoss) {
   EXPECT_EQ(load_balance_loss(c.input()), 0.0F);
   EXPECT_EQ(z_loss(c.input()), 0.0F);
   std::vector<float> d(12, 0.0F);
-  load_balance_backward(c.input(), 1.0F, matrix_of(d, 4));
-  z_loss_backward(c.input(), 1.0F, matrix_of(d, 4));
+  load_balance_backward(c.input(), 1.0F, {matrix_of(d, 4), {}, {}});
+  z_loss_backward(c.input(), 1.0F, {{}, matrix_of(d, 4), {}});
   EXPECT_THAT(d, testing::Each(0.0F));
 }
 

@@ -15,7 +15,7 @@ using oracle::random_values;
 
 std::vector<float> scores_of(const ScoreFunction& score, const std::vector<float>& logits_TE, Index experts) {
   std::vector<float> scores_TE(logits_TE.size());
-  score.forward(matrix_of(logits_TE, experts), matrix_of(scores_TE, experts));
+  score.forward({}, matrix_of(logits_TE, experts), matrix_of(scores_TE, experts));
   return scores_TE;
 }
 
@@ -40,7 +40,7 @@ TEST(Score, GradientAddsToWhatIsThere) {
       const std::vector<float> d_scores_TE = random_values(tokens * experts, 3);
       const std::vector<float> scores_TE = scores_of(score, logits_TE, experts);
       std::vector<float> d_logits_TE(logits_TE.size(), 1.0F);
-      score.backward(matrix_of(logits_TE, experts), matrix_of(scores_TE, experts), matrix_of(d_scores_TE, experts),
+      score.backward({}, matrix_of(logits_TE, experts), matrix_of(scores_TE, experts), matrix_of(d_scores_TE, experts),
                      matrix_of(d_logits_TE, experts));
       // The sum of all logits has gradient 1: what was there before.
       const auto f = [&](const std::vector<double>& x) {
@@ -75,13 +75,13 @@ TEST(Score, OnlyDistributionsSayTheyAre) {
   for (const ScoreFunction& score : score_functions()) {
     const std::vector<float> scores_TE = scores_of(score, logits_TE, 8);
     const double sum = std::accumulate(scores_TE.begin(), scores_TE.end(), 0.0);
-    EXPECT_EQ(score.is_distribution, std::abs(sum - 1.0) < 1e-6) << score.name;
+    EXPECT_EQ(score.probabilities == Probabilities::kScores, std::abs(sum - 1.0) < 1e-6) << score.name;
   }
 }
 
 TEST(Score, UnknownNameListsTheKnown) {
-  EXPECT_EQ(error_of(ErrorKind::kBadInput, [] { find_score_function("softmix"); }),
-            "unknown router score 'softmix', expected one of softmax, sigmoid");
+  EXPECT_THAT(error_of(ErrorKind::kBadInput, [] { find_score_function("softmix"); }),
+              testing::StartsWith("unknown router score 'softmix', expected one of softmax, sigmoid, logits"));
 }
 
 }  // namespace

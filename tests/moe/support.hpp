@@ -41,13 +41,16 @@ inline Assignments select(const std::string& rule, const std::vector<float>& sco
   router.experts = experts;
   router.top_k = top_k;
   const ConstMatrix scores = matrix_of(scores_TE, experts);
-  return find_selection_rule(rule).select(router, {.logits_TE = scores,
+  return find_selection_rule(rule).select(router, {.logits_TR = scores,
                                                    .scores_TE = scores,
+                                                   .choice_TE = scores,
                                                    .selection_bias_E = bias_E,
                                                    .token_id_T = {},
                                                    .valid_T = valid_T,
                                                    .random = RandomStream(1, RandomPurpose::kRouter),
-                                                   .training = true});
+                                                   .training = true,
+                                                   .sequence = 0,
+                                                   .replayed = nullptr});
 }
 
 inline std::vector<oracle::MoeChoice> choices_of(const Assignments& list) {

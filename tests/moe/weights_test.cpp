@@ -15,8 +15,17 @@ std::vector<float> positive_scores(Index count, std::uint32_t seed) {
   return values;
 }
 
+constexpr float kNormP = 3.0F;
+
+RouterConfig router_of(float scale) {
+  RouterConfig router;
+  router.scale = scale;
+  router.norm_p = kNormP;
+  return router;
+}
+
 std::vector<oracle::MoeChoice> weighed(std::vector<oracle::MoeChoice> choices, const WeightRule& rule, double scale) {
-  oracle::weigh(std::string(rule.name), scale, choices);
+  oracle::weigh(std::string(rule.name), scale, choices, static_cast<double>(kNormP));
   return choices;
 }
 
@@ -26,7 +35,7 @@ TEST(Weights, AgreeWithTheOracle) {
       for (const Index k : {1, 2, 8, 17}) {
         SCOPED_TRACE(testing::Message() << rule.name << " scale " << scale << " K=" << k);
         Assignments list = select("top-k", positive_scores(33 * 17, 1), 17, k, {}, some_padding(33, 2));
-        rule.forward(scale, list);
+        rule.forward(router_of(scale), list);
         oracle::Values expected;
         for (const auto& choice : weighed(choices_of(list), rule, static_cast<double>(scale)))
           expected.push_back(choice.weight);
@@ -39,10 +48,10 @@ TEST(Weights, GradientIsThatOfTheOracle) {
     for (const Index k : {1, 2, 5}) {
       SCOPED_TRACE(testing::Message() << rule.name << " K=" << k);
       Assignments list = select("top-k", positive_scores(4 * 5, 3), 5, k, {}, {1, 1, 0, 1});
-      rule.forward(2.5F, list);
+      rule.forward(router_of(2.5F), list);
       const std::vector<float> d_weight_A = oracle::random_values(list.size(), 4);
       std::vector<float> d_score_A(d_weight_A.size(), 1e9F);
-      rule.backward(2.5F, list, d_weight_A, d_score_A);
+      rule.backward(router_of(2.5F), list, d_weight_A, d_score_A);
       const auto f = [&](const std::vector<double>& scores) {
         std::vector<oracle::MoeChoice> choices = choices_of(list);
         for (std::size_t a = 0; a < choices.size(); ++a) choices[a].score = scores[a];
@@ -60,7 +69,7 @@ TEST(Weights, GradientIsThatOfTheOracle) {
 
 TEST(Weights, SumOfScoresThatUnderflowedGivesZeroNotNan) {
   Assignments list = select("top-k", {0.0F, 0.0F, 0.0F}, 3, 2);
-  find_weight_rule("sum").forward(1.0F, list);
+  find_weight_rule("sum").forward(router_of(1.0F), list);
   EXPECT_THAT(list.weight_A, testing::ElementsAre(0.0F, 0.0F));
 }
 
@@ -68,14 +77,15 @@ TEST(Weights, NanScoresGiveNanWeights) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   for (const WeightRule& rule : weight_rules()) {
     Assignments list = select("top-k", {nan, nan}, 2, 1);
-    rule.forward(1.0F, list);
+    rule.forward(router_of(1.0F), list);
     EXPECT_TRUE(std::isnan(list.weight_A[0])) << rule.name;
   }
 }
 
 TEST(Weights, UnknownNameListsTheKnown) {
-  EXPECT_EQ(error_of(ErrorKind::kBadInput, [] { find_weight_rule("max"); }),
-            "unknown normalisation of the router's weights 'max', expected one of none, sum");
+  EXPECT_THAT(error_of(ErrorKind::kBadInput, [] { find_weight_rule("max"); }),
+              testing::StartsWith(
+                  "unknown normalisation of the router's weights 'max', expected one of none, sum, p-norm, softmax"));
 }
 
 }  // namespace

@@ -51,6 +51,8 @@ Values moe_scores(const std::string& score, const Values& logits_TE, Index exper
       double sum = 0.0;
       for (Index e = 0; e < experts; ++e) sum += std::exp(logit_E[e] - largest);
       for (Index e = 0; e < experts; ++e) score_E[e] = std::exp(logit_E[e] - largest) / sum;
+    } else if (score == "logits") {
+      std::copy_n(logit_E, experts, score_E);
     } else if (score == "sigmoid") {
       for (Index e = 0; e < experts; ++e) score_E[e] = sigmoid(logit_E[e]);
     } else {
@@ -84,9 +86,22 @@ std::vector<MoeChoice> top_k_choices(const Values& scores_TE, const Values& bias
   return choices;
 }
 
-void weigh(const std::string& normalise, double scale, std::vector<MoeChoice>& choices) {
+void weigh(const std::string& normalise, double scale, std::vector<MoeChoice>& choices, double norm_p) {
   for (MoeChoice& choice : choices) {
     double divisor = 1.0;
+    if (normalise == "softmax") {
+      double sum = 0.0;
+      for (const MoeChoice& other : choices)
+        if (other.token == choice.token) sum += std::exp(other.score - choice.score);
+      choice.weight = scale / sum;
+      continue;
+    }
+    if (normalise == "p-norm") {
+      divisor = 0.0;
+      for (const MoeChoice& other : choices)
+        if (other.token == choice.token) divisor += std::pow(std::abs(other.score), norm_p);
+      divisor = std::pow(divisor, 1.0 / norm_p);
+    }
     if (normalise == "sum") {
       divisor = 1e-20;
       for (const MoeChoice& other : choices)

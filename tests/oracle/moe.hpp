@@ -44,7 +44,7 @@ struct MoeResult {
   double load_balance = 0.0, z_loss = 0.0, total = 0.0;
 };
 
-// Rows of logits to rows of scores; `score` is "softmax" or "sigmoid".
+// Rows of logits to rows of scores; `score` is a name of the score table.
 Values moe_scores(const std::string& score, const Values& logits_TE, Index experts);
 
 // The k experts with the largest score + bias, best first; a tie goes to the lower index, any number before NaN.
@@ -54,7 +54,7 @@ std::vector<MoeChoice> top_k_choices(const Values& scores_TE, const Values& bias
                                      const std::vector<std::uint8_t>& valid_T);
 
 // Fills weight from score.
-void weigh(const std::string& normalise, double scale, std::vector<MoeChoice>& choices);
+void weigh(const std::string& normalise, double scale, std::vector<MoeChoice>& choices, double norm_p = 1.0);
 
 // Marks as dropped, and gives weight 0 to, all but `capacity` choices of each expert.
 void drop_over_capacity(const std::string& rule, Index capacity, Index experts, std::vector<MoeChoice>& choices);

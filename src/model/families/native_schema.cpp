@@ -1,11 +1,11 @@
 #include "native_schema.hpp"
 
 #include <algorithm>
-#include <initializer_list>
 #include <nlohmann/json.hpp>
 
 #include "common.hpp"
 #include "switchyard/base/error.hpp"
+#include "switchyard/moe/config_keys.hpp"
 
 namespace switchyard::model {
 namespace {
@@ -13,7 +13,7 @@ namespace {
 using formats::JsonConfig;
 using Json = nlohmann::ordered_json;
 
-void check_keys(const JsonConfig& json, std::initializer_list<std::string_view> known) {
+void check_keys(const JsonConfig& json, const std::vector<std::string_view>& known) {
   for (const std::string& key : json.keys()) {
     if (std::find(known.begin(), known.end(), key) != known.end()) continue;
     fail(ErrorKind::kUnsupported, "{}: unknown key, expected one of {}", json.where(key), fmt::join(known, ", "));
@@ -78,17 +78,63 @@ DenseFfnConfig read_dense(const JsonConfig& json) {
   return dense;
 }
 
+// Members of a config to and from JSON, by the keys that moe/config_keys.hpp declares.
+struct KeyWriter {
+  Json json = Json::object();
+  void operator()(const char* key, float value) { json[key] = shortest(value); }
+  template <class T>
+  void operator()(const char* key, const T& value) {
+    json[key] = value;
+  }
+};
+
+// A key that is missing keeps its default: files of earlier versions have fewer.
+struct KeyReader {
+  const JsonConfig& json;
+  std::vector<std::string_view> known;
+
+  bool has(const char* key) {
+    known.emplace_back(key);
+    return json.has(key);
+  }
+  void operator()(const char* key, bool& value) {
+    if (has(key)) value = json.get_bool(key);
+  }
+  void operator()(const char* key, float& value) {
+    if (has(key)) value = static_cast<float>(json.get_float(key));
+  }
+  void operator()(const char* key, std::string& value) {
+    if (has(key)) value = json.get_string(key);
+  }
+  template <class Integer>
+  void operator()(const char* key, Integer& value) {
+    if (has(key)) value = static_cast<Integer>(json.get_int(key));
+  }
+  void operator()(const char* key, std::vector<Index>& value) {
+    if (has(key)) value = json.get_ints(key);
+  }
+};
+
+template <class Visit>
+Json keys_json(const Visit& visit) {
+  KeyWriter writer;
+  visit(writer);
+  return std::move(writer.json);
+}
+
+template <class Visit>
+void read_keys(const JsonConfig& json, const Visit& visit) {
+  KeyReader reader{json, {}};
+  visit(reader);
+  check_keys(json, reader.known);
+}
+
 Json moe_json(const moe::MoeConfig& moe) {
-  const moe::RouterConfig& router = moe.router;
   Json json;
-  json["router"] = {{"experts", router.experts},
-                    {"top_k", router.top_k},
-                    {"score", router.score},
-                    {"select", router.select},
-                    {"normalise", router.normalise},
-                    {"scale", shortest(router.scale)},
-                    {"logits_bias", router.logits_bias},
-                    {"selection_bias", router.selection_bias}};
+  json["router"] = keys_json([&](auto& v) {
+    v("experts", moe.router.experts);
+    moe::visit_router(v, moe.router);
+  });
   json["expert"] = {{"hidden", moe.expert.hidden}, {"activation", kernels::activation_name(moe.expert.activation)}};
   if (moe.expert.bias) json["expert"]["bias"] = true;
   if (moe.shared.hidden != 0) json["shared"] = {{"hidden", moe.shared.hidden}, {"gated", moe.shared.gated}};
@@ -98,16 +144,10 @@ Json moe_json(const moe::MoeConfig& moe) {
 moe::MoeConfig read_moe(const JsonConfig& json) {
   check_keys(json, {"router", "expert", "shared"});
   moe::MoeConfig moe;
-  const JsonConfig router = json.object("router");
-  check_keys(router, {"experts", "top_k", "score", "select", "normalise", "scale", "logits_bias", "selection_bias"});
-  moe.router.experts = read_size(router, "experts");
-  moe.router.top_k = read_size(router, "top_k");
-  moe.router.score = router.get_string("score");
-  moe.router.select = router.get_string("select");
-  moe.router.normalise = router.get_string("normalise");
-  moe.router.scale = static_cast<float>(router.get_float("scale"));
-  moe.router.logits_bias = router.get_bool("logits_bias");
-  moe.router.selection_bias = router.get_bool("selection_bias");
+  read_keys(json.object("router"), [&](auto& v) {
+    v("experts", moe.router.experts);
+    moe::visit_router(v, moe.router);
+  });
   const JsonConfig expert = json.object("expert");
   check_keys(expert, {"hidden", "activation", "bias"});
   moe.expert.hidden = read_size(expert, "hidden");
@@ -141,26 +181,15 @@ LayerConfig read_row(const JsonConfig& json) {
 
 Json training_row_json(const moe::MoeConfig& moe) {
   Json json;
-  json["capacity"] = {
-      {"factor", shortest(moe.capacity.factor)}, {"minimum", moe.capacity.minimum}, {"drop", moe.capacity.drop}};
-  json["balance"] = {{"load_balance", shortest(moe.balance.load_balance)},
-                     {"z_loss", shortest(moe.balance.z_loss)},
-                     {"bias_update_rate", shortest(moe.balance.bias_update_rate)}};
+  json["capacity"] = keys_json([&](auto& v) { moe::visit_capacity(v, moe.capacity); });
+  json["balance"] = keys_json([&](auto& v) { moe::visit_balance(v, moe.balance); });
   return json;
 }
 
 void read_training_row(const JsonConfig& json, moe::MoeConfig& moe) {
   check_keys(json, {"capacity", "balance"});
-  const JsonConfig capacity = json.object("capacity");
-  check_keys(capacity, {"factor", "minimum", "drop"});
-  moe.capacity.factor = static_cast<float>(capacity.get_float("factor"));
-  moe.capacity.minimum = read_size(capacity, "minimum");
-  moe.capacity.drop = capacity.get_string("drop");
-  const JsonConfig balance = json.object("balance");
-  check_keys(balance, {"load_balance", "z_loss", "bias_update_rate"});
-  moe.balance.load_balance = static_cast<float>(balance.get_float("load_balance"));
-  moe.balance.z_loss = static_cast<float>(balance.get_float("z_loss"));
-  moe.balance.bias_update_rate = static_cast<float>(balance.get_float("bias_update_rate"));
+  read_keys(json.object("capacity"), [&](auto& v) { moe::visit_capacity(v, moe.capacity); });
+  read_keys(json.object("balance"), [&](auto& v) { moe::visit_balance(v, moe.balance); });
 }
 
 // Gives equal rows one name, "row-0", "row-1" and so on.

@@ -53,6 +53,7 @@ Value ffn(Tape* tape, const Value& x_TD, kernels::Activation activation, const F
 struct MoeParameters {
   Parameter* router_ED = nullptr;
   Parameter* router_bias_E = nullptr;
+  std::array<Parameter*, moe::kRouterParts> router_parts{};  // by moe::RouterPart
   Parameter* selection_bias_E = nullptr;  // a buffer
   Parameter* gate_EFD = nullptr;
   Parameter* up_EFD = nullptr;

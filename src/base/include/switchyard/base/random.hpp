@@ -13,9 +13,13 @@ enum class RandomPurpose : std::uint32_t {
   kInit = 1,      // initial weights
   kData = 2,      // order of the training windows
   kDropout = 3,   // masks of dropout
-  kRouter = 4,    // noise, jitter and random choices of the router
+  kRouter = 4,    // random choices of the router
   kSampling = 5,  // generated tokens
   kTest = 6,
+  kRouterJitter = 7,
+  kRouterNoise = 8,
+  kRouterWarmup = 9,
+  kCapacity = 10,  // random drops
 };
 
 // One Philox4x32-10 block.

@@ -18,7 +18,10 @@ struct Assignments {
   std::vector<std::int32_t> expert_A;
   std::vector<float> score_A;           // the chosen expert's score, before normalisation and without selection bias
   std::vector<float> weight_A;          // what the expert's output is multiplied by
-  std::vector<std::uint8_t> dropped_A;  // 1 where capacity refused it: it reaches no expert and has weight 0
+  std::vector<std::uint8_t> dropped_A;  // 1 where it was refused: it reaches no expert and has weight 0
+  std::vector<float> factor_A;          // what capacity multiplied weights by; empty = 1 everywhere
+  std::vector<float> fallback_T;        // weight of a token's share that goes to the shared expert; empty = 0
+  Index rerouted = 0;                   // that went to another expert than the one that was chosen
 
   Index size() const { return static_cast<Index>(expert_A.size()); }
   // Gives every array with A this length; what is new is zero. Throws kInternal beyond 2^31 - 1.

@@ -16,20 +16,29 @@
 namespace switchyard::moe {
 
 struct LossInput {
-  const ScoreFunction& score;
-  ConstMatrix logits_TE;
+  const MoeConfig& config;
+  ConstMatrix logits_TR;  // with noise, where scores saw it
   ConstMatrix scores_TE;
   const Assignments& assignments;
   std::span<const std::uint8_t> valid_T;
+  Index sequence = 0;                    // tokens a sequence; 0 = one sequence
+  std::span<const Index> load_before_E;  // choices of earlier micro-batches of this step; may be empty
+  ConstMatrix clean_logits_TR;           // without noise; empty where scores saw none
+  ConstMatrix noise_std_TR;              // of the noise; empty likewise
+};
+
+// Whichever of these a loss depends on is added to.
+struct LossGradients {
+  Matrix scores_TE;
+  Matrix logits_TR;
+  Matrix noise_std_TR;  // empty where scores saw no noise
 };
 
 float load_balance_loss(const LossInput& input);
-// d_scores += d * gradient.
-void load_balance_backward(const LossInput& input, float d, Matrix d_scores_TE);
+void load_balance_backward(const LossInput& input, float d, const LossGradients& gradients);
 
 float z_loss(const LossInput& input);
-// d_logits += d * gradient.
-void z_loss_backward(const LossInput& input, float d, Matrix d_logits_TE);
+void z_loss_backward(const LossInput& input, float d, const LossGradients& gradients);
 
 // One auxiliary loss: what it is, where its coefficient stands and where its value goes.
 struct RouterLoss {
@@ -37,8 +46,8 @@ struct RouterLoss {
   float BalanceConfig::*coefficient;
   float RoutingLosses::*value;
   float (*forward)(const LossInput& input);
-  // Adds d times the gradient to whichever of the two the loss depends on.
-  void (*backward)(const LossInput& input, float d, Matrix d_scores_TE, Matrix d_logits_TE);
+  void (*backward)(const LossInput& input, float d, const LossGradients& gradients);  // += d * gradient
+  bool always;  // computed for statistics, also where its coefficient is 0
 };
 // Every loss; the layer applies them all.
 std::span<const RouterLoss> router_losses();

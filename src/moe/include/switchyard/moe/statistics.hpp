@@ -12,6 +12,7 @@ struct RoutingStatistics {
   Index tokens = 0;       // without padding
   Index assignments = 0;  // before capacity
   Index dropped = 0;
+  Index rerouted = 0;                // to another expert than the chosen one, or to the shared expert
   std::vector<Index> load_E;         // kept assignments an expert got
   std::vector<double> importance_E;  // sum of their weights
   double entropy_sum = 0.0;          // over tokens, of the router's probabilities, in nats

@@ -44,31 +44,19 @@ struct ExpertsRecipe {
   Index hidden = 0;
   Index shared_hidden = 0;
   bool shared_gated = false;
+  bool bias = false;  // routed experts have biases
 };
 
-// [router]
-struct RouterRecipe {
-  Index top_k = 2;
-  std::string score = "softmax";
-  std::string select = "top-k";
-  std::string normalise = "sum";
-  double scale = 1.0;
-  bool logits_bias = false;
-  bool selection_bias = false;
-};
-
-// [capacity]
-struct CapacityRecipe {
-  double factor = 0.0;
-  Index minimum = 1;
-  std::string drop = "probs";
+// [router]: the keys are those of moe/config_keys.hpp, and a preset (moe/presets.hpp) that [router], [capacity] and
+// [balance] start from; without one, from what is written here.
+struct RouterRecipe : moe::RouterConfig {
+  RouterRecipe() { normalise = "sum"; }
+  std::string preset;
 };
 
 // [balance]
-struct BalanceRecipe {
-  double load_balance = 0.01;
-  double z_loss = 0.0;
-  double bias_update_rate = 0.0;
+struct BalanceRecipe : moe::BalanceConfig {
+  BalanceRecipe() { load_balance = 0.01F; }
 };
 
 // [[layer]]: for the layers in `at`, any of the keys below instead of the model's. Unset ones are -1 or empty.
@@ -132,7 +120,7 @@ struct Recipe {
   ModelRecipe model;
   ExpertsRecipe experts;
   RouterRecipe router;
-  CapacityRecipe capacity;
+  moe::CapacityConfig capacity;
   BalanceRecipe balance;
   std::vector<LayerRecipe> layer;
   InitRecipe init;
