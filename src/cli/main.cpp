@@ -36,6 +36,7 @@ int run(int argc, char** argv) {
   cli::add_logits(program, action);
   cli::add_tokenize(program, action);
   cli::add_report(program, action);
+  cli::add_lab(program, action);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
