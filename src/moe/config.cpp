@@ -89,9 +89,11 @@ void MoeConfig::validate(const std::string& where) const {
                router.normalise,
                "\"none\" with top_k 1: a softmax over one expert is 1 whatever its logit, so the router would get no "
                "gradient");
-  if (const SelectionRule& rule = find_selection_rule(router.select); rule.check != nullptr) {
+  const SelectionRule& rule = find_selection_rule(router.select);
+  for (const auto scheme_check : {find_score_function(router.score).check, rule.check}) {
+    if (scheme_check == nullptr) continue;
     try {
-      rule.check(router);
+      scheme_check(router);
     } catch (const Error& error) {
       fail(error.kind(), "{}.{}", where, error.what());
     }
@@ -99,6 +101,10 @@ void MoeConfig::validate(const std::string& where) const {
 
   check.coefficient("capacity.factor", capacity.factor);
   check.coefficient("capacity.evaluation_factor", capacity.evaluation_factor);
+  for (const auto& [key, factor] : {std::pair("capacity.factor", capacity.factor),
+                                    std::pair("capacity.evaluation_factor", capacity.evaluation_factor)})
+    check.expect(!rule.fixed_load || factor == 0.0F, key, factor,
+                 fmt::format("0: select \"{}\" gives every expert the same number of tokens already", rule.name));
   check.expect(capacity.minimum >= 0, "capacity.minimum", capacity.minimum, "at least 0");
   check.name("capacity.formula", capacity.formula, capacity_formulas());
   check.one_of("capacity.scope", capacity.scope, {"batch", "sequence"});

@@ -11,6 +11,8 @@ namespace {
 constexpr std::array kScoreFunctions = {
     ScoreFunction{"softmax", softmax_score, softmax_score_backward, Probabilities::kScores},
     ScoreFunction{"sigmoid", sigmoid_score, sigmoid_score_backward, Probabilities::kNormalised},
+    ScoreFunction{"sqrt-softplus", sqrt_softplus_score, sqrt_softplus_score_backward, Probabilities::kNormalised},
+    ScoreFunction{"tree", tree_score, tree_score_backward, Probabilities::kScores, tree_logits, check_tree_levels},
     ScoreFunction{"logits", logits_score, logits_score_backward, Probabilities::kSoftmaxOfLogits},
 };
 

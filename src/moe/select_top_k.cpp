@@ -2,17 +2,11 @@
 
 #include "rows.hpp"
 #include "schemes.hpp"
+#include "selection.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
 
 namespace switchyard::moe {
-namespace {
-
-// Any number goes before NaN, so that one bad score cannot push a good expert out.
-bool goes_before(float a, float b) { return a > b || (b != b && a == a); }
-
-}  // namespace
-
 // Experts are met in ascending order and displace only what they go strictly before.
 void top_k_of_row(const float* choice_E, const float* bias_E, Index experts, Index k, float* key_K,
                   std::int32_t* expert_K) {

@@ -9,6 +9,7 @@
 #include "support.hpp"
 #include "switchyard/moe/capacity.hpp"
 #include "switchyard/moe/layer.hpp"
+#include "switchyard/moe/score.hpp"
 
 namespace switchyard::moe {
 
@@ -30,7 +31,7 @@ struct TestLayer {
     const float in = 1.0F / std::sqrt(static_cast<float>(width)), out = 1.0F / std::sqrt(static_cast<float>(hidden));
     x_TD = oracle::random_values(tokens * width, 11);
     d_y_TD = oracle::random_values(tokens * width, 12);
-    router_ED = oracle::random_values(experts * width, 13, 2.0F * in);
+    router_ED = oracle::random_values(logits_of(config.router) * width, 13, 2.0F * in);
     if (config.router.logits_bias) router_bias_E = oracle::random_values(experts, 14, 0.5F);
     if (config.router.selection_bias) selection_bias_E = oracle::random_values(experts, 15, 0.2F);
     if (gated) gate_EFD = random_tensor({experts, hidden, width}, 16, in);
@@ -139,13 +140,15 @@ struct TestLayer {
 
 // All gradients of a layer, started at `start`.
 struct TestGradients {
+  Index width;
   std::vector<float> x_TD, router_ED, router_bias_E, shared_gate_D;
   Tensor gate_EFD, up_EFD, down_EDF, shared_gate_FD, shared_up_FD, shared_down_DF;
   Tensor gate_bias_EF, up_bias_EF, down_bias_ED;
   std::vector<kernels::FfnGradients> experts;
 
   explicit TestGradients(const TestLayer& layer, float start = 0.0F)
-      : x_TD(layer.x_TD.size(), 1e9F),
+      : width(layer.width),
+        x_TD(layer.x_TD.size(), 1e9F),
         router_ED(layer.router_ED.size(), start),
         router_bias_E(layer.router_bias_E.size(), start),
         shared_gate_D(layer.shared_gate_D.size(), start),
@@ -162,9 +165,7 @@ struct TestGradients {
 
   MoeGradients views() {
     MoeGradients g;
-    if (!router_ED.empty())
-      g.router.router_ED = {router_ED.data(), static_cast<Index>(experts.size()),
-                            static_cast<Index>(router_ED.size() / experts.size())};
+    if (!router_ED.empty()) g.router.router_ED = matrix_of(router_ED, width);
     g.router.bias_E = router_bias_E;
     g.experts = experts;
     if (shared_gate_FD.defined()) g.shared.gate_FD = shared_gate_FD.matrix();

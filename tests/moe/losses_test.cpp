@@ -41,6 +41,7 @@ struct Case {
     scores_TE.resize(logits_TE.size());
     config.router.score = std::string(score.name);
     config.router.experts = experts;
+    if (score.name == "tree") config.router.levels = {experts};
     score.forward(config.router, matrix_of(logits_TE, experts), matrix_of(scores_TE, experts));
     list = select("top-k", scores_TE, experts, k, {}, valid_T);
   }

@@ -13,9 +13,17 @@ namespace {
 
 using oracle::random_values;
 
+// A tree has one level here; see score_tree_test.cpp.
+RouterConfig router_of(const ScoreFunction& score, Index experts) {
+  RouterConfig router;
+  router.experts = experts;
+  if (score.name == "tree") router.levels = {experts};
+  return router;
+}
+
 std::vector<float> scores_of(const ScoreFunction& score, const std::vector<float>& logits_TE, Index experts) {
   std::vector<float> scores_TE(logits_TE.size());
-  score.forward({}, matrix_of(logits_TE, experts), matrix_of(scores_TE, experts));
+  score.forward(router_of(score, experts), matrix_of(logits_TE, experts), matrix_of(scores_TE, experts));
   return scores_TE;
 }
 
@@ -40,8 +48,8 @@ TEST(Score, GradientAddsToWhatIsThere) {
       const std::vector<float> d_scores_TE = random_values(tokens * experts, 3);
       const std::vector<float> scores_TE = scores_of(score, logits_TE, experts);
       std::vector<float> d_logits_TE(logits_TE.size(), 1.0F);
-      score.backward({}, matrix_of(logits_TE, experts), matrix_of(scores_TE, experts), matrix_of(d_scores_TE, experts),
-                     matrix_of(d_logits_TE, experts));
+      score.backward(router_of(score, experts), matrix_of(logits_TE, experts), matrix_of(scores_TE, experts),
+                     matrix_of(d_scores_TE, experts), matrix_of(d_logits_TE, experts));
       // The sum of all logits has gradient 1: what was there before.
       const auto f = [&](const std::vector<double>& x) {
         return oracle::dot(d_scores_TE, oracle::moe_scores(std::string(score.name), x, experts)) +
@@ -58,6 +66,15 @@ TEST(Score, ExtremeLogitsStayFinite) {
   for (std::size_t i = 3; i < 6; ++i) EXPECT_FLOAT_EQ(softmax[i], 1.0F / 3.0F);
   const std::vector<float> sigmoid = scores_of(find_score_function("sigmoid"), logits_TE, 3);
   EXPECT_THAT(sigmoid, testing::ElementsAre(1.0F, 0.0F, 0.5F, 0.0F, 0.0F, 0.0F));
+
+  const ScoreFunction& sqrt_softplus = find_score_function("sqrt-softplus");
+  const std::vector<float> scores = scores_of(sqrt_softplus, logits_TE, 3);
+  EXPECT_THAT(std::vector<float>(scores.begin(), scores.begin() + 2), testing::ElementsAre(100.0F, 0.0F));
+  std::vector<float> d_logits_TE(6, 0.0F);
+  sqrt_softplus.backward({}, matrix_of(logits_TE, 3), matrix_of(scores, 3), matrix_of(std::vector<float>(6, 1.0F), 3),
+                         matrix_of(d_logits_TE, 3));
+  EXPECT_FLOAT_EQ(d_logits_TE[0], 1.0F / 200.0F);
+  EXPECT_EQ(d_logits_TE[1], 0.0F);
 }
 
 TEST(Score, NanStaysInItsRow) {
@@ -81,7 +98,7 @@ TEST(Score, OnlyDistributionsSayTheyAre) {
 
 TEST(Score, UnknownNameListsTheKnown) {
   EXPECT_THAT(error_of(ErrorKind::kBadInput, [] { find_score_function("softmix"); }),
-              testing::StartsWith("unknown router score 'softmix', expected one of softmax, sigmoid, logits"));
+              testing::StartsWith("unknown router score 'softmix', expected one of softmax, sigmoid, "));
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <set>
 
 #include "support.hpp"
 
@@ -93,19 +92,6 @@ TEST(SelectTopK, PaddingGetsNoAssignments) {
   const Assignments list = select("top-k", {0.9F, 0.1F, 0.2F, 0.8F, 0.6F, 0.4F}, 2, 1, {}, {1, 0, 1});
   EXPECT_THAT(list.offset_T1, ElementsAre(0, 1, 1, 2));
   EXPECT_THAT(list.expert_A, ElementsAre(0, 0));
-}
-
-// Every rule, also those to come: no expert twice for a token, every token's list inside the experts.
-TEST(Select, EveryRuleYieldsDistinctExperts) {
-  for (const SelectionRule& rule : selection_rules())
-    for (const Index k : {1, 3, 8}) {
-      const Assignments list = select(std::string(rule.name), coarse_values(33 * 8, 5), 8, k);
-      std::set<std::pair<Index, Index>> seen;
-      for (const oracle::MoeChoice& choice : choices_of(list)) {
-        EXPECT_TRUE(choice.expert >= 0 && choice.expert < 8);
-        EXPECT_TRUE(seen.insert({choice.token, choice.expert}).second) << rule.name;
-      }
-    }
 }
 
 TEST(Select, UnknownNameListsTheKnown) {

@@ -46,13 +46,15 @@ Values moe_scores(const std::string& score, const Values& logits_TE, Index exper
   for (Index t = 0; t < tokens_of(logits_TE, experts); ++t) {
     const double* logit_E = logits_TE.data() + t * experts;
     double* score_E = scores_TE.data() + t * experts;
-    if (score == "softmax") {
+    if (score == "softmax" || score == "tree") {  // a tree of one level
       const double largest = *std::max_element(logit_E, logit_E + experts);
       double sum = 0.0;
       for (Index e = 0; e < experts; ++e) sum += std::exp(logit_E[e] - largest);
       for (Index e = 0; e < experts; ++e) score_E[e] = std::exp(logit_E[e] - largest) / sum;
     } else if (score == "logits") {
       std::copy_n(logit_E, experts, score_E);
+    } else if (score == "sqrt-softplus") {
+      for (Index e = 0; e < experts; ++e) score_E[e] = std::sqrt(std::log1p(std::exp(logit_E[e])));
     } else if (score == "sigmoid") {
       for (Index e = 0; e < experts; ++e) score_E[e] = sigmoid(logit_E[e]);
     } else {

@@ -44,7 +44,7 @@ struct MoeResult {
   double load_balance = 0.0, z_loss = 0.0, total = 0.0;
 };
 
-// Rows of logits to rows of scores; `score` is a name of the score table.
+// Rows of logits to rows of scores; `score` is a name of the score table, where "tree" has one level.
 Values moe_scores(const std::string& score, const Values& logits_TE, Index experts);
 
 // The k experts with the largest score + bias, best first; a tie goes to the lower index, any number before NaN.

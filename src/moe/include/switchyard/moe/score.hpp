@@ -2,6 +2,10 @@
 // From router logits to scores, one score an expert and token.
 //   softmax   p_e = exp(r_e) / sum exp(r)       Shazeer et al. 2017, arXiv 1701.06538
 //   sigmoid   s_e = 1 / (1 + exp(-r_e))         DeepSeek-V3, arXiv 2412.19437
+//   sqrt-softplus  s_e = sqrt(log(1 + exp(r_e)))                               DeepSeek-V4, Megatron "sqrtsoftplus"
+//   tree      product, along the path to leaf e, of softmaxes among siblings   hierarchical MoE, Shazeer et al. 2017,
+//             appendix B, to any depth. RouterConfig::levels are the branches a level; the logits of a token are those
+//             of all nodes but the root, level by level, the children of a node side by side
 //   logits    s_e = r_e, for weights that are a softmax over the chosen (weights.hpp)   gpt-oss
 
 #include <span>
@@ -29,6 +33,8 @@ struct ScoreFunction {
   Probabilities probabilities;
   // R, the width of a row of logits; null: R = E.
   Index (*logits)(const RouterConfig& router) = nullptr;
+  // What else the function asks of a config, as SelectionRule::check. May be null.
+  void (*check)(const RouterConfig& router) = nullptr;
 };
 
 // R: how many logits a token gets.
