@@ -82,6 +82,14 @@ std::string plain(std::string_view text) {
   return out;
 }
 
+// Where a claim is from and its published figures; empty where neither is told.
+std::string origin_of(const Json& claim) {
+  const std::string source = text_of(claim, "source"), published = text_of(claim, "published");
+  std::string text = source.empty() ? "" : fmt::format("Source: {}. ", source);
+  if (!published.empty()) text += fmt::format("Published: {}", published);
+  return text;
+}
+
 struct Chart {
   std::string file;  // name in plots/
   std::string svg;
@@ -286,10 +294,8 @@ std::string LabPages::html() const {
     ++number;
     add(fmt::format("<section id=\"claim-{0}\"><h3>{0}. {1}: {2}</h3>\n", number, escape_markup(text_of(claim, "text")),
                     verdict(text_of(claim, "verdict"))));
-    if (const std::string source = text_of(claim, "source"), published = text_of(claim, "published");
-        !source.empty() || !published.empty()) {
-      add(fmt::format("<p class=\"note\">Source: {}. Published: {}</p>\n", escape_markup(source),
-                      escape_markup(published.empty() ? "no figures" : published)));
+    if (const std::string origin = origin_of(claim); !origin.empty()) {
+      add("<p class=\"note\">" + escape_markup(origin) + "</p>\n");
     }
     add("<p>Checked: <code>" + escape_markup(text_of(claim, "statement")) + "</code></p>\n");
     add("<div class=\"scroll\"><table><tr><th>first</th><th>second</th><th>first: mean ± sd</th><th>second: mean ± "
@@ -358,11 +364,11 @@ std::string LabPages::markdown() const {
     add("\n");
   }
   if (!claims_.empty()) {
-    add("## Claims\n\n| | claim | published | verdict |\n|---|---|---|---|\n");
+    add("## Claims\n\n| | claim | from | verdict |\n|---|---|---|---|\n");
     std::size_t number = 0;
     for (const Json& claim : json_.at("claims")) {
-      add(fmt::format("| {} | {} | {} ({}) | **{}** |\n", ++number, plain(text_of(claim, "text")),
-                      plain(text_of(claim, "published")), plain(text_of(claim, "source")), text_of(claim, "verdict")));
+      add(fmt::format("| {} | {} | {} | **{}** |\n", ++number, plain(text_of(claim, "text")), plain(origin_of(claim)),
+                      text_of(claim, "verdict")));
     }
     add("\n");
   }

@@ -158,7 +158,12 @@ class LabFile {
       base_name_ = name_;
       base_text_ = inline_recipe(*inline_base->as_table());
     }
-    parse_recipe(base_text_, base_name_, header_.set);
+    try {
+      parse_recipe(base_text_, base_name_, header_.set);
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kUsage) throw;
+      throw Error(ErrorKind::kBadInput, fmt::format("{}: lab.set: {}", at(*root_.get("lab")), error.what()));
+    }
   }
 
   // The lines of the tables [base.*] as a recipe, all others blank: so a message about it names the right line.

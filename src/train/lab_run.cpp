@@ -33,16 +33,18 @@ constexpr auto kPoll = std::chrono::milliseconds(50);
 constexpr auto kReport = std::chrono::milliseconds(500);
 constexpr const char* kRecipeFile = "recipe.toml";
 
-// Held while a lab works in a folder; the system lets go of it when the process ends, however it ends.
+// Held while a lab works in a folder; the system lets go of it when the process ends, however it ends. Its runs inherit
+// it: where a lab was killed, the next waits until the runs that it left have saved and stopped.
 class FolderLock {
  public:
   explicit FolderLock(const fs::path& folder) {
     const fs::path file = folder / "lab.lock";
-    descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT, 0666);
     if (descriptor_ < 0) fail(ErrorKind::kResource, "{}: cannot write: {}", file.string(), std::strerror(errno));
     if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
       ::close(descriptor_);
-      fail(ErrorKind::kResource, "{}: another lab is working in this folder", folder.string());
+      fail(ErrorKind::kResource, "{}: another lab, or a run that one left behind, is still working in this folder",
+           folder.string());
     }
   }
   ~FolderLock() { ::close(descriptor_); }

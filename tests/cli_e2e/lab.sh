@@ -62,7 +62,7 @@ says lab/report.md "unfinished"
 env --default-signal=INT "$switchyard" lab my.toml --out lab --jobs 1 "${settings[@]}" >output 2>errors </dev/null &
 lab=$!
 for ((tries = 0; tries < 600; ++tries)); do
-  child=$(pgrep -P "$lab" || true)
+  child=$(grep -ls "^PPid:[[:space:]]*$lab\$" /proc/[0-9]*/status | head -1 | cut -d/ -f3 || true)
   if [[ -n $child ]]; then break; fi
   sleep 0.02
 done

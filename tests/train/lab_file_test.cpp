@@ -170,6 +170,8 @@ TEST_F(LabFiles, AChangeThatDoesNotFitBlamesItsRun) {
               AllOf(HasSubstr("my.toml:20: run \"one\": "), HasSubstr("router.top_k")));
   EXPECT_THAT(refusal(replaced(kLab, "router.top_k=1", "router.topk=1")),
               AllOf(HasSubstr("my.toml:20: run \"one\": "), HasSubstr("did you mean \"top_k\"?")));
+  EXPECT_THAT(refusal(replaced(kLab, "train.batch=4", "train.bach=4")),
+              HasSubstr("my.toml:1: lab.set: --set train.bach"));
   LabRequest request;
   request.set = {"train.steps=none"};
   EXPECT_THAT(refusal(kLab, ErrorKind::kUsage, request), StartsWith("--set train.steps"));
@@ -216,6 +218,23 @@ TEST_F(LabFiles, ClaimsThatSayNothingAreRefused) {
   EXPECT_THAT(refusal(claim(good)), HasSubstr("compared with itself"));
   EXPECT_THAT(with("[\"one\", \"one\"]", "[\"one\", \"dense\"]"),
               HasSubstr("run \"dense\" is dense and has no router"));
+}
+
+TEST_F(LabFiles, TheShippedClaimsAreValid) {
+  LabRequest request;
+  request.files = {fs::path(SWITCHYARD_SOURCE_DIR) / "recipes/claims.toml"};
+  const Lab full = load_lab(request);
+  EXPECT_EQ(full.seeds, 3);
+  EXPECT_GE(full.claims.size(), 20U);
+  // Each run is there for a claim.
+  for (const LabRun& run : full.runs) {
+    EXPECT_TRUE(std::any_of(full.claims.begin(), full.claims.end(), [&](const LabClaim& claim) {
+      return std::find(claim.runs.begin(), claim.runs.end(), run.name) != claim.runs.end();
+    })) << run.name;
+    EXPECT_FALSE(run.about.empty()) << run.name;
+  }
+  request.quick = true;
+  EXPECT_LT(load_lab(request).runs[0].recipe.train.steps, full.runs[0].recipe.train.steps);
 }
 
 TEST_F(LabFiles, EveryMetricHasANameOfItsOwn) {

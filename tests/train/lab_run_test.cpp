@@ -180,6 +180,17 @@ TEST_F(LabRuns, StopLetsTheRunsSaveAndGoesOn) {
   EXPECT_EQ(starts(), 2);
 }
 
+TEST_F(LabRuns, TwoLabsDoNotShareAFolder) {
+  add("good");
+  std::string message;
+  listener_.progress = [&] {
+    Listener other;
+    message = error_of(ErrorKind::kResource, [&] { run_lab(lab_, options_, other); });
+  };
+  run_lab(lab_, options_, listener_);
+  EXPECT_THAT(message, HasSubstr("is still working in this folder"));
+}
+
 TEST_F(LabRuns, ModelsGoWhereTheyAreNotWanted) {
   add("good");
   lab_.keep_models = false;

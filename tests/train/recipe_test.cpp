@@ -173,6 +173,7 @@ TEST(Recipe, ShippedRecipesAreValid) {
   Index count = 0;
   for (const auto& entry : std::filesystem::directory_iterator(std::string(SWITCHYARD_SOURCE_DIR) + "/recipes")) {
     if (entry.path().extension() != ".toml") continue;
+    if (entry.path().filename() == "claims.toml") continue;  // a lab file: lab_file_test.cpp
     const Recipe recipe = load_recipe(entry.path());
     EXPECT_EQ(to_toml(parse(to_toml(recipe))), to_toml(recipe)) << entry.path();
     ++count;

@@ -57,9 +57,9 @@ inline Recipe tiny_recipe(const std::filesystem::path& text) {
   recipe.experts.shared_hidden = 8;
   recipe.router.score = "sigmoid";
   recipe.router.selection_bias = true;
-  recipe.capacity.factor = 1.25;
-  recipe.balance.bias_update_rate = 0.01;
-  recipe.balance.z_loss = 0.001;
+  recipe.capacity.factor = 1.25F;
+  recipe.balance.bias_update_rate = 0.01F;
+  recipe.balance.z_loss = 0.001F;
   LayerRecipe first;
   first.at = {0};
   first.ffn = "dense";
