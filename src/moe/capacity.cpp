@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 
+#include "capacity_rules.hpp"
 #include "named_table.hpp"
 #include "rows.hpp"
 #include "switchyard/moe/weights.hpp"
@@ -11,65 +13,65 @@
 namespace switchyard::moe {
 namespace {
 
-// Drops, for every expert with more than `capacity` of the assignments [from, to), all but the first `capacity` of them
-// after arrange(first, kept_end, last) has put those to keep in front. The list it gets is in token order.
-template <class Arrange>
-void drop_beyond(Index capacity, Index from, Index to, const CapacityInput& input, Assignments& list,
-                 const Arrange& arrange) {
-  const auto experts = static_cast<std::size_t>(input.config.router.experts);
-  std::vector<std::vector<std::int32_t>> of_expert(experts);
-  for (Index a = from; a < to; ++a) {
-    const auto at = static_cast<std::size_t>(a);
-    if (list.dropped_A[at] == 0 && static_cast<std::size_t>(list.expert_A[at]) < experts)
-      of_expert[static_cast<std::size_t>(list.expert_A[at])].push_back(static_cast<std::int32_t>(a));
-  }
-  for (std::vector<std::int32_t>& chosen : of_expert) {
-    if (static_cast<Index>(chosen.size()) <= capacity) continue;
-    arrange(chosen.begin(), chosen.begin() + capacity, chosen.end());
-    for (auto a = chosen.begin() + capacity; a != chosen.end(); ++a) list.dropped_A[static_cast<std::size_t>(*a)] = 1;
-  }
-}
-
-void drop_lowest_score(Index capacity, Index from, Index to, const CapacityInput& input, Assignments& list) {
-  // Assignments are numbered in token order, so the number breaks ties. NaN goes last: a sort needs a strict order.
-  const auto goes_before = [&](std::int32_t a, std::int32_t b) {
-    const float score_a = list.score_A[static_cast<std::size_t>(a)],
-                score_b = list.score_A[static_cast<std::size_t>(b)];
-    const bool nan_a = std::isnan(score_a), nan_b = std::isnan(score_b);
-    if (nan_a != nan_b) return nan_b;
-    if (!nan_a && score_a != score_b) return score_a > score_b;
-    return a < b;
-  };
-  drop_beyond(capacity, from, to, input, list,
-              [&](auto first, auto kept_end, auto last) { std::nth_element(first, kept_end, last, goes_before); });
-}
-
-void drop_latest(Index capacity, Index from, Index to, const CapacityInput& input, Assignments& list) {
-  drop_beyond(capacity, from, to, input, list, [](auto, auto, auto) {});
-}
-
 constexpr std::array kDropRules = {
     DropRule{"probs", drop_lowest_score},
+    DropRule{"weights", drop_lowest_weight},
     DropRule{"position", drop_latest},
+    DropRule{"position-by-rank", drop_latest_by_rank},
+    DropRule{"batch-priority", drop_by_batch_priority},
+    DropRule{"random", drop_at_random},
 };
 
 constexpr std::array kOverflowRules = {
-    OverflowRule{"drop", nullptr, false},
+    OverflowRule{"drop", nullptr},
+    OverflowRule{"scale", scale_down},
+    OverflowRule{"reroute", reroute},
+    OverflowRule{"fallback", fall_back},
 };
 
-// x times a factor that was rounded to float32, rounded up: 1.1 as a float32 is a little more than 1.1, and ceil would
-// make a whole slot of it.
-Index round_up_scaled(double x) { return static_cast<Index>(std::ceil(x * (1.0 - 0x1.0p-22))); }
+// The decimal number that was written where a float32 was read: 1.1 and not what 1.1 is as a float32.
+double decimal_of(float value) {
+  std::array<char, 64> text;
+  const char* end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+  double decimal = 0.0;
+  std::from_chars(text.data(), end, decimal);
+  return decimal;
+}
+
+// Of numbers that would be whole, or half, but for the rounding of a few operations in double.
+constexpr double kRounding = 1e-12;
+Index round_up(double x) { return static_cast<Index>(std::ceil(x * (1.0 - kRounding))); }
+Index round_down(double x) { return static_cast<Index>(std::floor(x * (1.0 + kRounding))); }
+Index round_half_to_even(double x) {
+  const double nearest_half = std::round(2.0 * x) / 2.0;
+  return static_cast<Index>(std::nearbyint(std::abs(x - nearest_half) <= kRounding * x ? nearest_half : x));
+}
+
+double per_expert(Index count, const RouterConfig& router) {
+  return static_cast<double>(count) / static_cast<double>(router.experts);
+}
 
 Index megatron_capacity(double factor, const RouterConfig& router, Index tokens) {
-  return round_up_scaled(static_cast<double>(tokens * router.top_k) / static_cast<double>(router.experts) * factor);
+  return round_up(per_expert(tokens * router.top_k, router) * factor);
+}
+Index tutel_capacity(double factor, const RouterConfig& router, Index tokens) {
+  return router.top_k * round_down(factor * static_cast<double>(ceil_div(tokens, router.experts)));
+}
+Index fairscale_capacity(double, const RouterConfig& router, Index tokens) { return 2 * tokens / router.experts; }
+Index mesh_capacity(double factor, const RouterConfig& router, Index tokens) {
+  return round_down(per_expert(tokens, router) * factor);
+}
+Index flaxformer_capacity(double factor, const RouterConfig& router, Index tokens) {
+  return round_half_to_even(per_expert(tokens, router) * factor);
 }
 
 constexpr std::array kFormulas = {
-    CapacityFormula{"megatron", megatron_capacity},
+    CapacityFormula{"megatron", megatron_capacity}, CapacityFormula{"deepspeed", megatron_capacity},
+    CapacityFormula{"tutel", tutel_capacity},       CapacityFormula{"fairscale", fairscale_capacity},
+    CapacityFormula{"mesh", mesh_capacity},         CapacityFormula{"flaxformer", flaxformer_capacity},
 };
 
-void drop_at_random(const CapacityInput& input, Assignments& list) {
+void drop_out(const CapacityInput& input, Assignments& list) {
   const auto rate = static_cast<float>(input.config.router.expert_dropout);
   for (std::size_t a = 0; a < list.dropped_A.size(); ++a)
     if (input.random.uniform(a) < rate) list.dropped_A[a] = 1;
@@ -87,7 +89,7 @@ Index expert_capacity(const MoeConfig& config, Index tokens, bool training) {
   if (factor <= 0.0F) return -1;
   const auto& formula = require_row(capacity_formulas(), capacity.formula, "capacity formula");
   // No expert can get more than one assignment a token, which also keeps a huge factor inside Index.
-  const auto bounded = std::min(static_cast<double>(factor), static_cast<double>(config.router.experts));
+  const double bounded = std::min(decimal_of(factor), static_cast<double>(config.router.experts));
   return std::max(capacity.minimum, std::min(formula.capacity(bounded, config.router, tokens), tokens));
 }
 
@@ -96,13 +98,14 @@ void apply_capacity(const CapacityInput& input, Assignments& list) {
   const bool dropout = input.training && config.router.expert_dropout > 0.0F;
   const float factor = input.training ? config.capacity.factor : config.capacity.evaluation_factor;
   if (!dropout && factor <= 0.0F) return;
-  if (dropout) drop_at_random(input, list);
+  if (dropout) drop_out(input, list);
 
   bool again = config.capacity.renormalise;
   if (factor > 0.0F) {
     const DropRule& drop = require_row(drop_rules(), config.capacity.drop, "drop rule");
     const OverflowRule& overflow = require_row(overflow_rules(), config.capacity.overflow, "overflow rule");
-    again = again || overflow.changes_experts;
+    std::vector<std::uint8_t> before;
+    if (overflow.apply != nullptr) before = list.dropped_A;
     const bool whole = config.capacity.scope == "batch" || input.sequence <= 0;
     const Index part = whole ? list.tokens : input.sequence;
     for (Index t = 0; t < list.tokens; t += part) {
@@ -114,8 +117,9 @@ void apply_capacity(const CapacityInput& input, Assignments& list) {
       const Index first = list.offset_T1[static_cast<std::size_t>(t)],
                   last = list.offset_T1[static_cast<std::size_t>(end)];
       drop.apply(capacity, first, last, input, list);
-      if (overflow.apply != nullptr) overflow.apply(capacity, first, last, input, list);
+      if (overflow.apply != nullptr) overflow.apply({capacity, first, last, before, dropout}, input, list);
     }
+    again = again || !list.chosen_A.empty();
   }
   if (again) {
     const WeightRule& rule = find_weight_rule(config.router.normalise);

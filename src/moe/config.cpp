@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "named_table.hpp"
+#include "switchyard/moe/bias.hpp"
 #include "switchyard/moe/capacity.hpp"
 #include "switchyard/moe/logits.hpp"
 #include "switchyard/moe/losses.hpp"
@@ -118,13 +119,36 @@ void MoeConfig::validate(const std::string& where) const {
                "capacity.overflow", capacity.overflow,
                "capacity.fallback_expert set, or a shared expert (its width is 0)");
 
+  check.expect(
+      capacity.overflow != "fallback" || capacity.fallback_expert >= 0 || !capacity.renormalise, "capacity.renormalise",
+      capacity.renormalise,
+      "false where overflow falls back to the shared expert: the weight of what was dropped goes there and not "
+      "to the other experts");
+
+  // Another expert's weight has to come from the same table of scores.
+  if (capacity.overflow == "reroute" || (capacity.overflow == "fallback" && capacity.fallback_expert >= 0))
+    check.expect(find_selection_rule(router.select).backward == nullptr, "capacity.overflow", capacity.overflow,
+                 fmt::format("\"drop\" or \"scale\" with router.select \"{}\", which makes weights in its own way",
+                             router.select));
+
   for (const RouterLoss& loss : router_losses())
     check.coefficient(fmt::format("balance.{}", loss.name), balance.*loss.coefficient);
   check.one_of("balance.load_balance_scope", balance.load_balance_scope, {"micro-batch", "sequence", "global-batch"});
   check.one_of("balance.load_balance_counts", balance.load_balance_counts, {"all", "first"});
   check.expect(balance.devices >= 1 && router.experts % balance.devices == 0, "balance.devices", balance.devices,
                fmt::format("a divisor of the experts ({})", router.experts));
+  check.expect(balance.load_cv == 0.0F || ((router.noise == "gaussian" || router.noise == "shazeer") &&
+                                           router.noise_on == "scores" && router.noise_std > 0.0F),
+               "balance.load_cv", balance.load_cv,
+               "0 unless the scores have normal noise (router.noise \"shazeer\" or \"gaussian\", router.noise_on "
+               "\"scores\"): without it a load has no gradient");
+  check.expect(balance.load_cv == 0.0F || logits_of(router) == choices, "balance.load_cv", balance.load_cv,
+               fmt::format("0 with router.score \"{}\", whose logits are not one an expert", router.score));
+  check.name("balance.bias_update", balance.bias_update, bias_rules());
   check.coefficient("balance.bias_update_rate", balance.bias_update_rate);
+  check.expect(balance.bias_update != "quantile" || balance.bias_update_rate <= 1.0F, "balance.bias_update_rate",
+               balance.bias_update_rate,
+               "at most 1 with balance.bias_update \"quantile\", which it is a mixing share of");
   check.expect(balance.bias_update_rate == 0.0F || router.selection_bias, "balance.bias_update_rate",
                balance.bias_update_rate, "0 without router.selection_bias");
   check.expect(balance.bias_freeze_after >= 0, "balance.bias_freeze_after", balance.bias_freeze_after,

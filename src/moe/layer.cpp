@@ -325,7 +325,7 @@ void router_backward(const MoeConfig& config, const MoeWeights& weights, const M
   Tensor d_scores = Tensor::zeros(DType::kF32, saved.scores_TE.shape());
   Tensor d_logits = Tensor::zeros(DType::kF32, saved.logits_TR.shape());
   Tensor d_std;
-  LossGradients to{d_scores.matrix(), d_logits.matrix(), {}};
+  LossGradients to{d_scores.matrix(), d_logits.matrix(), {}, d_score_A};
   const bool noisy = saved.noise_std_TR.defined();
   if (noisy) {
     d_std = Tensor::zeros(DType::kF32, saved.logits_TR.shape());
@@ -333,6 +333,15 @@ void router_backward(const MoeConfig& config, const MoeWeights& weights, const M
   }
   MoeCall call = saved.call;
   call.valid_T = saved.valid_T;
+  const LossInput input = loss_input(config, saved, saved.valid_T, saved.load_before_E, call.sequence);
+  for (const RouterLoss& loss : router_losses()) {
+    const float coefficient = config.balance.*loss.coefficient;
+    if (coefficient != 0.0F && d_losses != 0.0F) loss.backward(input, d_losses * coefficient, to);
+  }
+  // What was dropped had no part in weights that were made after dropping.
+  if (config.capacity.renormalise)
+    for (std::size_t a = 0; a < d_score_A.size(); ++a)
+      if (list.dropped_A[a] != 0) d_score_A[a] = 0.0F;
   const SelectionRule& rule = find_selection_rule(router.select);
   if (rule.backward != nullptr) {
     rule.backward(router, selection_input(weights, call, saved, saved.scores_TE.matrix()), list, d_score_A,
@@ -345,11 +354,6 @@ void router_backward(const MoeConfig& config, const MoeWeights& weights, const M
     }
   }
 
-  const LossInput input = loss_input(config, saved, saved.valid_T, saved.load_before_E, call.sequence);
-  for (const RouterLoss& loss : router_losses()) {
-    const float coefficient = config.balance.*loss.coefficient;
-    if (coefficient != 0.0F && d_losses != 0.0F) loss.backward(input, d_losses * coefficient, to);
-  }
   find_score_function(router.score)
       .backward(router, input.logits_TR, input.scores_TE, std::as_const(d_scores).matrix(), to.logits_TR);
 
@@ -402,7 +406,8 @@ RoutingLosses moe_forward(const MoeConfig& config, const MoeWeights& weights, co
                                .token_id_T = call.token_id_T,
                                .valid_T = call.valid_T,
                                .losses = losses,
-                               .training = call.training});
+                               .training = call.training,
+                               .selection_bias_E = weights.selection_bias_E});
 
   Tensor y_SD = matrix_of(routed.plan.slots(), y_TD.cols);
   const kernels::GroupedRows rows = expert_rows(config.router, routed.plan);

@@ -7,6 +7,7 @@
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
 #include "switchyard/kernels/elementwise.hpp"
+#include "switchyard/moe/losses.hpp"
 #include "switchyard/moe/score.hpp"
 #include "switchyard/tensor/tensor.hpp"
 
@@ -53,7 +54,8 @@ void RoutingStatistics::add(const RoutingEvent& event) {
   require(load_E.size() == experts, "statistics of {} experts met a layer with {}", load_E.size(), experts);
   tokens += count_valid(event.valid_T, list.tokens);
   assignments += list.size();
-  dropped += list.size() - event.plan.slots();
+  // What went to the shared expert has no slot, but was not lost either.
+  dropped += list.size() - event.plan.slots() - (list.fallback_T.empty() ? 0 : list.rerouted);
   rerouted += list.rerouted;
   for (std::size_t e = 0; e < experts; ++e) {
     load_E[e] += event.plan.load(static_cast<Index>(e));
@@ -64,6 +66,9 @@ void RoutingStatistics::add(const RoutingEvent& event) {
   entropy_sum += moe::entropy_sum(event);
   load_balance_sum += static_cast<double>(event.losses.load_balance);
   z_loss_sum += static_cast<double>(event.losses.z_loss);
+  for (const RouterLoss& loss : router_losses())
+    if (event.config.balance.*loss.coefficient != 0.0F)
+      loss_sum[loss.name] += static_cast<double>(event.losses.*loss.value);
   ++calls;
 }
 
@@ -85,6 +90,7 @@ void RoutingStatistics::merge(const RoutingStatistics& other) {
   entropy_sum += other.entropy_sum;
   load_balance_sum += other.load_balance_sum;
   z_loss_sum += other.z_loss_sum;
+  for (const auto& [name, sum] : other.loss_sum) loss_sum[name] += sum;
   calls += other.calls;
 }
 
@@ -105,6 +111,10 @@ double RoutingStatistics::mean_entropy() const { return tokens == 0 ? 0.0 : entr
 
 double RoutingStatistics::drop_rate() const {
   return assignments == 0 ? 0.0 : static_cast<double>(dropped) / static_cast<double>(assignments);
+}
+
+double RoutingStatistics::reroute_rate() const {
+  return assignments == 0 ? 0.0 : static_cast<double>(rerouted) / static_cast<double>(assignments);
 }
 
 std::vector<Index> RoutingStatistics::dead_experts() const {

@@ -12,7 +12,7 @@
 #include "run_folder.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/kernels/elementwise.hpp"
-#include "switchyard/moe/losses.hpp"
+#include "switchyard/moe/bias.hpp"
 
 namespace switchyard::train {
 namespace {
@@ -211,7 +211,7 @@ class Run {
       if (!config->router.selection_bias || config->balance.bias_update_rate == 0.0F) continue;
       autograd::Parameter* bias = transformer_.find(fmt::format("layers.{}.moe.selection_bias", layer));
       require(bias != nullptr, "layer {} has no selection bias", layer);
-      moe::update_selection_bias(statistics.load_E, config->balance.bias_update_rate, bias->value.f32());
+      moe::update_selection_bias(config->balance, step_, {.load_E = statistics.load_E, .target_E = {}}, bias->value.f32());
     }
   }
 

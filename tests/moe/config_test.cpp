@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "support.hpp"
+#include "switchyard/moe/losses.hpp"
 
 namespace switchyard::moe {
 namespace {
@@ -59,7 +60,7 @@ TEST(MoeConfig, NamesTheKeyTheFoundAndTheExpected) {
   EXPECT_EQ(message([](MoeConfig& c) { c.capacity.minimum = -1; }),
             "model.layers[3].capacity.minimum: -1, expected at least 0");
   EXPECT_THAT(message([](MoeConfig& c) { c.capacity.drop = "dice"; }),
-              testing::StartsWith("model.layers[3].capacity.drop: 'dice', expected one of probs, position"));
+              testing::StartsWith("model.layers[3].capacity.drop: 'dice', expected one of probs, weights, position"));
   EXPECT_EQ(message([](MoeConfig& c) { c.balance.load_balance = std::numeric_limits<float>::quiet_NaN(); }),
             "model.layers[3].balance.load_balance: nan, expected a finite number of at least 0");
   EXPECT_EQ(message([](MoeConfig& c) { c.balance.z_loss = std::numeric_limits<float>::infinity(); }),
@@ -72,6 +73,46 @@ TEST(MoeConfig, NamesTheKeyTheFoundAndTheExpected) {
             "model.layers[3].shared.hidden: -2, expected at least 0");
   EXPECT_EQ(message([](MoeConfig& c) { c.shared.gated = true; }),
             "model.layers[3].shared.gated: true, expected false without a shared expert (shared.hidden is 0)");
+}
+
+TEST(MoeConfig, RefusesOverflowAndLossesThatMakeNoSense) {
+  const auto fallback = [](MoeConfig& c) {
+    c.capacity.overflow = "fallback";
+    c.shared.hidden = 4;
+  };
+  EXPECT_EQ(message(fallback), "");
+  EXPECT_THAT(message([&](MoeConfig& c) {
+                fallback(c);
+                c.shared.hidden = 0;
+              }),
+              testing::HasSubstr("capacity.overflow: fallback, expected capacity.fallback_expert set, or a shared"));
+  EXPECT_THAT(message([&](MoeConfig& c) {
+                fallback(c);
+                c.capacity.renormalise = true;
+              }),
+              testing::HasSubstr("capacity.renormalise: true, expected false where overflow falls back"));
+  EXPECT_THAT(message([](MoeConfig& c) { c.capacity.fallback_expert = 8; }),
+              testing::HasSubstr("capacity.fallback_expert: 8, expected -1 (the shared expert) or 0 to 7"));
+  EXPECT_THAT(message([](MoeConfig& c) { c.balance.load_cv = 0.1F; }),
+              testing::HasSubstr("balance.load_cv: 0.1, expected 0 unless the scores have normal noise"));
+  EXPECT_EQ(message([](MoeConfig& c) {
+              c.balance.load_cv = 0.1F;
+              c.router.noise = "gaussian";
+            }),
+            "");
+  EXPECT_THAT(message([](MoeConfig& c) { c.balance.devices = 3; }),
+              testing::HasSubstr("balance.devices: 3, expected a divisor of the experts (8)"));
+  EXPECT_THAT(message([](MoeConfig& c) { c.balance.bias_update = "signal"; }),
+              testing::HasSubstr("balance.bias_update: 'signal', expected one of sign, quantile"));
+  EXPECT_THAT(message([](MoeConfig& c) {
+                c.router.selection_bias = true;
+                c.balance.bias_update = "quantile";
+                c.balance.bias_update_rate = 1.5F;
+              }),
+              testing::HasSubstr("balance.bias_update_rate: 1.5, expected at most 1"));
+  for (const RouterLoss& loss : router_losses())
+    EXPECT_THAT(message([&](MoeConfig& c) { c.balance.*loss.coefficient = -1.0F; }),
+                testing::HasSubstr("expected a finite number of at least 0"));
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "layer_fixture.hpp"
 #include "oracle/finite_difference.hpp"
 
@@ -8,14 +10,16 @@ namespace switchyard::moe {
 namespace {
 
 // Compares every gradient of the layer with differences of the oracle, whose choice of experts is held at the layer's.
-void expect_gradients(const TestLayer& layer) {
+void expect_gradients(const TestLayer& layer, std::function<double(const oracle::MoeResult&)> more_losses = nullptr) {
   constexpr float kLossScale = 2.0F;
   TestLayer::Forward f = layer.forward(layer.call());
   const std::vector<oracle::MoeChoice> choices = choices_of(f.saved.assignments);
   TestGradients gradients(layer);
   gradients.run(layer, f.saved, kLossScale);
 
-  const oracle::MoeProblem problem = layer.problem();
+  oracle::MoeProblem problem = layer.problem();
+  problem.more_losses = std::move(more_losses);
+  problem.renormalise = layer.config.capacity.renormalise;
   const auto loss = [&](const oracle::MoeProblem& p) {
     const oracle::MoeResult result = oracle::moe_layer(p, &choices);
     return oracle::dot(layer.d_y_TD, result.y_TD) + static_cast<double>(kLossScale) * result.total;
@@ -109,6 +113,59 @@ TEST(MoeGradients, ExpertsWithBiases) {
       layer.valid_T = {1, 1, 0, 1, 1, 1, 0, 1, 1};
       expect_gradients(layer);
     }
+}
+
+// Every way to treat what is over capacity, with weights that depend on one another and weights that do not.
+TEST(MoeGradients, OverflowRules) {
+  for (const char* overflow : {"scale", "reroute", "fallback"})
+    for (const char* normalise : {"none", "sum", "softmax"})
+      for (const Index fallback : {-1, 1}) {
+        if (fallback >= 0 && overflow != std::string("fallback")) continue;
+        SCOPED_TRACE(testing::Message() << overflow << " " << normalise << " to " << fallback);
+        MoeConfig config = config_of("softmax", normalise, 0.6F, 2);
+        config.capacity.overflow = overflow;
+        config.capacity.fallback_expert = fallback;
+        TestLayer layer(config, 9, 6);
+        layer.valid_T = {1, 1, 0, 1, 1, 1, 1, 1, 1};
+        const Assignments list = layer.forward(layer.call()).saved.assignments;
+        const bool moved = overflow == std::string("scale") ? !list.factor_A.empty() : list.rerouted > 1;
+        EXPECT_TRUE(moved);
+        expect_gradients(layer);
+      }
+}
+
+TEST(MoeGradients, FallbackLeavesWhatExpertDropoutTookAlone) {
+  MoeConfig config = config_of("sigmoid", "sum", 0.6F, 1);
+  config.capacity.overflow = "fallback";
+  config.router.expert_dropout = 0.3F;
+  expect_gradients(TestLayer(config, 12, 6));
+}
+
+TEST(MoeGradients, WeightsMadeAfterDropping) {
+  for (const char* overflow : {"drop", "scale", "reroute"})
+    for (const char* normalise : {"none", "sum", "p-norm", "softmax"}) {
+      SCOPED_TRACE(testing::Message() << overflow << " " << normalise);
+      MoeConfig config = config_of("softmax", normalise, 0.6F, 0);
+      config.capacity.renormalise = true;
+      config.capacity.overflow = overflow;
+      config.balance.load_balance = 0.0F;  // the oracle forgets what was dropped
+      expect_gradients(TestLayer(config, 9, 6));
+    }
+}
+
+// The loss whose gradient takes the way of the weights.
+TEST(MoeGradients, ImportanceThroughTheWholeLayer) {
+  MoeConfig config = config_of("softmax", "sum", 0.0F, 0);
+  config.balance.importance_cv = 0.75F;
+  expect_gradients(TestLayer(config, 9, 6), [](const oracle::MoeResult& result) {
+    std::vector<double> sum_E(5);
+    for (const oracle::MoeChoice& choice : result.choices)
+      sum_E[static_cast<std::size_t>(choice.expert)] += choice.weight;
+    double mean = 0.0, variance = 0.0;
+    for (const double sum : sum_E) mean += sum / 5.0;
+    for (const double sum : sum_E) variance += (sum - mean) * (sum - mean) / 5.0;
+    return 0.75 * variance / (mean * mean + 1e-10);
+  });
 }
 
 TEST(MoeGradients, OddSizes) {

@@ -12,8 +12,6 @@
 namespace switchyard::moe {
 namespace {
 
-using testing::ElementsAre;
-
 LossInput input_of(const MoeConfig& config, const std::vector<float>& logits_TE, const std::vector<float>& scores_TE,
                    Index experts, const Assignments& list, const std::vector<std::uint8_t>& valid_T = {}) {
   return {.config = config,
@@ -147,37 +145,6 @@ TEST(Losses, OnlyPaddingIsNoLoss) {
   load_balance_backward(c.input(), 1.0F, {matrix_of(d, 4), {}, {}});
   z_loss_backward(c.input(), 1.0F, {{}, matrix_of(d, 4), {}});
   EXPECT_THAT(d, testing::Each(0.0F));
-}
-
-TEST(SelectionBias, RisesForTheUnderloadedAndFallsForTheOverloaded) {
-  std::vector<float> bias_E = {0.0F, 0.5F, -0.5F, 1.0F};
-  update_selection_bias(std::vector<Index>{1, 10, 4, 5}, 0.25F, bias_E);  // mean 5
-  EXPECT_THAT(bias_E, ElementsAre(0.25F, 0.25F, -0.25F, 1.0F));
-}
-
-TEST(SelectionBias, AMeanThatIsNoIntegerIsExact) {
-  std::vector<float> bias_E = {0.0F, 0.0F, 0.0F};
-  update_selection_bias(std::vector<Index>{3, 3, 4}, 1.0F, bias_E);  // mean 3.33
-  EXPECT_THAT(bias_E, ElementsAre(1.0F, 1.0F, -1.0F));
-}
-
-TEST(SelectionBias, EvensOutAFixedPreference) {
-  const std::vector<float> logits_E = {2.0F, 1.0F, 0.0F, -1.0F};
-  std::vector<float> bias_E(4, 0.0F);
-  std::vector<Index> total_E(4, 0);
-  for (int step = 0; step < 2000; ++step) {
-    std::vector<float> scores_TE;
-    for (std::uint32_t t = 0; t < 64; ++t) {
-      const std::vector<float> noise = oracle::random_values(4, static_cast<std::uint32_t>(step) * 64 + t, 0.5F);
-      for (std::size_t e = 0; e < 4; ++e) scores_TE.push_back(1.0F / (1.0F + std::exp(-logits_E[e] - noise[e])));
-    }
-    std::vector<Index> load_E(4, 0);
-    for (const std::int32_t e : select("top-k", scores_TE, 4, 1, bias_E).expert_A)
-      ++load_E[static_cast<std::size_t>(e)];
-    for (std::size_t e = 0; e < 4 && step >= 1000; ++e) total_E[e] += load_E[e];
-    update_selection_bias(load_E, 0.002F, bias_E);
-  }
-  for (const Index total : total_E) EXPECT_NEAR(static_cast<double>(total) / 64000.0, 0.25, 0.02);
 }
 
 }  // namespace

@@ -57,9 +57,13 @@ inline std::vector<oracle::MoeChoice> choices_of(const Assignments& list) {
   std::vector<oracle::MoeChoice> choices;
   for (Index t = 0; t < list.tokens; ++t) {
     const auto end = static_cast<std::size_t>(list.offset_T1[static_cast<std::size_t>(t) + 1]);
-    for (auto a = static_cast<std::size_t>(list.offset_T1[static_cast<std::size_t>(t)]); a < end; ++a)
+    for (auto a = static_cast<std::size_t>(list.offset_T1[static_cast<std::size_t>(t)]); a < end; ++a) {
+      const double factor = list.factor_A.empty() ? 1.0 : static_cast<double>(list.factor_A[a]);
+      const bool dropped = list.dropped_A[a] != 0;
       choices.push_back({t, list.expert_A[a], static_cast<double>(list.score_A[a]),
-                         static_cast<double>(list.weight_A[a]), list.dropped_A[a] != 0});
+                         static_cast<double>(list.weight_A[a]), dropped, factor,
+                         dropped && !list.fallback_T.empty() && factor != 0.0, list.choices()[a]});
+    }
   }
   return choices;
 }

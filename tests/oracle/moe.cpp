@@ -135,7 +135,8 @@ double load_balance_loss(const Values& scores_TE, Index experts, const std::vect
   if (tokens == 0.0) return 0.0;
   for (Index e = 0; e < experts; ++e) {
     double chosen = 0.0, probability = 0.0;
-    for (const MoeChoice& choice : choices) chosen += choice.expert == e ? 1.0 : 0.0;
+    for (const MoeChoice& choice : choices)
+      chosen += (choice.chosen < 0 ? choice.expert : choice.chosen) == e ? 1.0 : 0.0;
     for (Index t = 0; t < tokens_of(scores_TE, experts); ++t) {
       if (!valid(valid_T, t)) continue;
       const double* score_E = scores_TE.data() + t * experts;
@@ -182,6 +183,7 @@ MoeResult moe_layer(const MoeProblem& p, const std::vector<MoeChoice>* fixed) {
                                  (p.router_bias_E.empty() ? 0.0 : p.router_bias_E[static_cast<std::size_t>(e)]));
   result.scores_TE = moe_scores(p.score, result.logits_TE, p.experts);
 
+  Values to_shared_T(static_cast<std::size_t>(p.tokens));
   if (fixed == nullptr) {
     result.choices = top_k_choices(result.scores_TE, p.selection_bias_E, p.experts, p.top_k, p.valid_T);
     weigh(p.normalise, p.scale, result.choices);
@@ -190,14 +192,24 @@ MoeResult moe_layer(const MoeProblem& p, const std::vector<MoeChoice>* fixed) {
     result.choices = *fixed;
     for (MoeChoice& choice : result.choices)
       choice.score = result.scores_TE[static_cast<std::size_t>(choice.token * p.experts + choice.expert)];
+    if (p.renormalise) {
+      std::vector<MoeChoice> kept;
+      for (const MoeChoice& choice : result.choices)
+        if (!choice.dropped) kept.push_back(choice);
+      result.choices = kept;
+    }
     weigh(p.normalise, p.scale, result.choices);
-    for (MoeChoice& choice : result.choices)
+    for (MoeChoice& choice : result.choices) {
+      choice.weight *= choice.factor;
+      if (choice.to_shared) to_shared_T[static_cast<std::size_t>(choice.token)] += choice.weight;
       if (choice.dropped) choice.weight = 0.0;
+    }
   }
 
   result.load_balance = load_balance_loss(result.scores_TE, p.experts, result.choices, p.valid_T);
   result.z_loss = z_loss(result.logits_TE, p.experts, p.valid_T);
   result.total = p.load_balance * result.load_balance + p.z_loss * result.z_loss;
+  if (p.more_losses) result.total += p.more_losses(result);
 
   result.y_TD.assign(static_cast<std::size_t>(p.tokens * p.width), 0.0);
   const bool gated = kernels::is_gated(p.activation);
@@ -217,7 +229,8 @@ MoeResult moe_layer(const MoeProblem& p, const std::vector<MoeChoice>* fixed) {
   for (Index t = 0; t < p.tokens && p.shared_hidden > 0; ++t) {
     if (!valid(p.valid_T, t)) continue;
     const double* x_D = p.x_TD.data() + t * p.width;
-    const double weight = p.shared_gate_D.empty() ? 1.0 : sigmoid(product(p.shared_gate_D.data(), 0, x_D, p.width));
+    const double weight = (p.shared_gate_D.empty() ? 1.0 : sigmoid(product(p.shared_gate_D.data(), 0, x_D, p.width))) +
+                          to_shared_T[static_cast<std::size_t>(t)];
     const Values y_D = ffn(p.activation, x_D, p.width, p.shared_hidden, gated ? p.shared_gate_FD.data() : nullptr,
                            p.shared_up_FD.data(), p.shared_down_DF.data());
     for (Index d = 0; d < p.width; ++d)

@@ -3,6 +3,7 @@
 // no code with src/moe. Matrices are row-major vectors; shapes are in the names.
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,9 @@ struct MoeChoice {
   Index token = 0, expert = 0;
   double score = 0.0, weight = 0.0;
   bool dropped = false;
+  double factor = 1.0;     // what capacity multiplies the weight by
+  bool to_shared = false;  // dropped, but its weight goes to the shared expert
+  Index chosen = -1;       // the expert before re-routing; -1: as expert
 };
 
 struct MoeProblem {
@@ -29,6 +33,8 @@ struct MoeProblem {
   Index capacity = -1;  // -1: no limit
   std::string drop = "probs";
   double load_balance = 0.0, z_loss = 0.0;  // coefficients
+  bool renormalise = false;                 // weights are made of what was not dropped
+  std::function<double(const struct MoeResult&)> more_losses;
 
   Values x_TD, router_ED, router_bias_E, selection_bias_E;  // biases may be empty
   Values gate_EFD, up_EFD, down_EDF;                        // gate empty where the activation is not gated

@@ -21,9 +21,11 @@ struct Assignments {
   std::vector<std::uint8_t> dropped_A;  // 1 where it was refused: it reaches no expert and has weight 0
   std::vector<float> factor_A;          // what capacity multiplied weights by; empty = 1 everywhere
   std::vector<float> fallback_T;        // weight of a token's share that goes to the shared expert; empty = 0
-  Index rerouted = 0;                   // that went to another expert than the one that was chosen
+  std::vector<std::int32_t> chosen_A;   // what had been chosen before overflow re-routed; empty = expert_A
+  Index rerouted = 0;                   // that went elsewhere than to the expert that was chosen
 
   Index size() const { return static_cast<Index>(expert_A.size()); }
+  const std::vector<std::int32_t>& choices() const { return chosen_A.empty() ? expert_A : chosen_A; }
   // Gives every array with A this length; what is new is zero. Throws kInternal beyond 2^31 - 1.
   void resize(Index assignments);
 };

@@ -1,14 +1,29 @@
 #pragma once
 // Limits on how many assignments an expert takes, who goes when there are more, and where to.
 //
-// Formulas (tokens T without padding, K, E experts with weights, f the factor), all at least `minimum`:
-//   megatron    ceil(T K / E * f)
-//   ...
+// Formulas (tokens T without padding, K, E experts with weights, f the factor), at most T and at least `minimum`:
+//   megatron    ceil(T K / E f)
+//   deepspeed   ceil(T / E f K), the same number; its minimum is 4
+//   tutel       K floor(f ceil(T / E)). Its f = 0, "as many as there are", is our dropless; its f < 0 drops what -f
+//   does. fairscale   floor(2 T / E), whatever f mesh        floor(T f / E), whatever K; its minimum is 4 flaxformer  T
+//   f / E rounded to the nearest, a half to the even number, whatever K; its minimum is 4
+// Sources: the libraries of these names; mesh is mesh-tensorflow.
 // Drop rules:
-//   probs       each expert keeps the assignments with the largest scores (ties: the earlier token)
-//   position    each expert keeps the earliest tokens
+//   probs             each expert keeps the assignments with the largest scores (ties: the earlier token)
+//   weights           with the largest weights, after normalisation (Megatron's "probs")
+//   position          the earliest tokens
+//   position-by-rank  the earliest first choices, then second choices and so on (GShard, fairscale, DeepSpeed). Whether
+//                     the places of second choices are counted from all first choices (fairscale) or from the kept ones
+//                     (mesh) makes no difference to who is kept.
+//   batch-priority    likewise, but tokens in the order of their best score: V-MoE, arXiv 2106.05974; flaxformer, Tutel
+//   random            any, each equally likely (DeepSpeed's random token selection)
 // Overflow rules, for what was dropped:
 //   drop        the token passes that expert by on the residual path
+//   scale       it stays, with overflow_scale times the weight: no limit, but less of what is over it
+//   reroute     to the expert with the next best score that has room and that the token does not have yet, earlier
+//               tokens first; dropped where there is none. Weights are made of the new scores.
+//   fallback    to fallback_expert, which then has no limit (dropped where the token has that expert already); with -1
+//               the shared expert counts as much more for the token as the weight was.
 // Experts without weights have no limit.
 
 #include <span>
@@ -44,11 +59,23 @@ struct DropRule {
 };
 std::span<const DropRule> drop_rules();
 
+// What a drop rule did: the assignments of [first, last) that are marked now and were not before.
+struct OverflowCall {
+  Index capacity, first, last;
+  std::span<const std::uint8_t> dropped_before_A;  // by expert dropout
+  bool any_before;
+
+  bool overflowed(const Assignments& assignments, Index a) const {
+    const auto at = static_cast<std::size_t>(a);
+    return assignments.dropped_A[at] != 0 && dropped_before_A[at] == 0;
+  }
+};
+
 struct OverflowRule {
   std::string_view name;
-  // Edits what the drop rule marked. May be null: nothing more happens to them.
-  void (*apply)(Index capacity, Index first, Index last, const CapacityInput& input, Assignments& assignments);
-  bool changes_experts;  // weights have to be made again
+  // Edits what the drop rule marked; weights are made again where it changes experts. May be null: nothing more
+  // happens.
+  void (*apply)(const OverflowCall& call, const CapacityInput& input, Assignments& assignments);
 };
 std::span<const OverflowRule> overflow_rules();
 

@@ -1,13 +1,33 @@
 #pragma once
-// Auxiliary losses of the router. Values are raw (no coefficient), over the valid tokens of one call.
-//   load balance   E * sum_e f_e P_e, f_e = share of all assignments that chose e (before capacity, no gradient),
-//                  P_e = mean over tokens of the probability of e. 1 when even, more when scores and choices lean to
-//                  the same experts. 0 without tokens.                                  Switch, arXiv 2101.03961
-//   z-loss         mean over tokens of logsumexp(logits)^2.                              ST-MoE, arXiv 2202.08906
+// Auxiliary losses of the router. Values are raw (no coefficient), over the valid tokens of one call; all but the
+// z-loss and the entropy are 0 without tokens. c_e: choices that fell on expert e, before capacity, without gradient.
+// p: a token's probabilities, P: their mean over tokens. E counts every expert that can be chosen.
+//   load_balance    E * sum_e f_e P_e, f_e = c_e / sum of all c. 1 when even, more when scores and choices lean to the
+//                   same experts. Switch, arXiv 2101.03961. load_balance_scope: over the call; over each "sequence",
+//                   then the mean (DeepSeek); or f over the "global-batch" as far as it has come (arXiv 2501.11873).
+//                   load_balance_counts "first": only each token's first choice counts (GShard).
+//   importance_cv   CV^2 of the sums over tokens of each expert's weights, as the weight rule makes them. Shazeer et
+//   al.
+//                   2017, arXiv 1701.06538. CV^2 = variance / (mean^2 + 1e-10).
+//   load_cv         CV^2 of the smooth load: the sum over tokens of the probability that the expert is among the top K
+//                   if its noise is drawn again, Phi((clean - threshold) / std), where the threshold is the (K+1)-th
+//                   noisy logit for an expert that is in and the K-th for one that is not. Ibid. Without noise on the
+//                   scores, and where K = E, it is the CV^2 of c, which has no gradient.
+//   usage_variance  mean over e of (E f_e - 1)^2: the variance of the usage counts over the square of their mean. c has
+//                   no gradient, so P takes its place there: d(E f_e) = E dP_e.
+//   device          D * sum_d f_d P_d over `devices` equal groups of experts, f and P summed over the group. 1 when
+//   even. communication   sum_d D / (M T) t_d P_d, t_d the tokens sent to group d, M the groups that a token may be
+//   sent to:
+//                   groups_kept where the groups are those of selection, else min(K, D). Both DeepSeek-V2, arXiv
+//                   2405.04434.
+//   entropy         mean over tokens of -sum_e p_e log p_e. A positive coefficient lowers it: the router is made to
+//                   decide (dynamic top-p, arXiv 2403.07652).
+//   z_loss          mean over tokens of logsumexp(logits)^2.                              ST-MoE, arXiv 2202.08906
 
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "switchyard/moe/assignments.hpp"
 #include "switchyard/moe/observer.hpp"
@@ -31,7 +51,8 @@ struct LossInput {
 struct LossGradients {
   Matrix scores_TE;
   Matrix logits_TR;
-  Matrix noise_std_TR;  // empty where scores saw no noise
+  Matrix noise_std_TR;            // empty where scores saw no noise
+  std::span<float> score_A = {};  // of score_A of the assignments
 };
 
 float load_balance_loss(const LossInput& input);
@@ -52,9 +73,7 @@ struct RouterLoss {
 // Every loss; the layer applies them all.
 std::span<const RouterLoss> router_losses();
 
-// Auxiliary-loss-free balancing, once an optimiser step: bias_e += rate * sign(mean(load) - load_e), so that experts
-// with less than the mean are chosen more often. Wang et al. 2024, arXiv 2408.15664. load: assignments an expert got
-// over the whole batch, without padding.
-void update_selection_bias(std::span<const Index> load_E, float rate, std::span<float> selection_bias_E);
+// The choices that count as load in the balance loss: what load_before_E is the sum of.
+std::vector<Index> balance_counts(const BalanceConfig& balance, const Assignments& assignments);
 
 }  // namespace switchyard::moe

@@ -11,10 +11,16 @@
 
 namespace switchyard::moe {
 
-// Auxiliary losses of one layer and one call. The first two are raw, as the papers define them; total is what is
-// added to the training loss, coefficients applied.
+// Auxiliary losses of one layer and one call (losses.hpp), raw; those but load_balance and z_loss are computed only
+// where they have a coefficient. total is what is added to the training loss, coefficients applied.
 struct RoutingLosses {
   float load_balance = 0.0F;
+  float importance_cv = 0.0F;
+  float load_cv = 0.0F;
+  float usage_variance = 0.0F;
+  float device = 0.0F;
+  float communication = 0.0F;
+  float entropy = 0.0F;
   float z_loss = 0.0F;
   float total = 0.0F;
 };
@@ -31,6 +37,7 @@ struct RoutingEvent {
   std::span<const std::uint8_t> valid_T;     // 0 = padding; empty = all are real
   RoutingLosses losses;
   bool training = false;
+  std::span<const float> selection_bias_E = {};  // empty where the router has none
 };
 
 // Called once a layer and forward pass, in layer order, on the thread that runs the model, before the experts run;
