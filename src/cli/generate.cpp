@@ -18,7 +18,7 @@ struct Options {
   Index tokens = 128, context = 0;
   runtime::SamplingConfig sampling;
   int threads = 0;
-  bool json = false, no_echo = false;
+  bool json = false, no_echo = false, allow_non_causal = false;
 };
 
 double rate(Index tokens, double seconds) { return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0; }
@@ -38,6 +38,7 @@ void run(const Options& options) {
 
   runtime::GenerateOptions how;
   how.max_tokens = options.tokens;
+  how.allow_non_causal = options.allow_non_causal;
   // A model without a begin token starts from its first id: an empty prompt is then a free sample.
   how.begin = tokenizer.bos_id().value_or(0);
   how.end = tokenizer.eos_id();
@@ -102,6 +103,8 @@ void add_generate(CLI::App& program, Action& action) {
       ->capture_default_str();
   command->add_option("-s,--seed", s.seed, "Same seed, same text")->capture_default_str();
   command->add_flag("--no-echo", options->no_echo, "Do not print the prompt before its continuation");
+  command->add_flag("--allow-non-causal", options->allow_non_causal,
+                    "Generate also with a model whose routing looks at later tokens (expert choice)");
   add_threads(*command, options->threads);
   add_json(*command, options->json);
   command->footer("\nExample:\n  switchyard generate -m runs/quickstart -p \"And the Lord said\" -n 200 --temp 0.7\n");

@@ -42,7 +42,13 @@ std::string make_sample(model::Transformer& transformer, const text::Tokenizer& 
     text += decoder.push(id);
     return true;
   };
-  runtime::generate(session, prompt, sampler, how);
+  try {
+    runtime::generate(session, prompt, sampler, how);
+  } catch (const Error& error) {
+    // Such as a model that cannot generate: a run has more to show than its sample.
+    if (error.kind() != ErrorKind::kUnsupported) throw;
+    return fmt::format("(none: {})", error.what());
+  }
   return text + decoder.finish();
 }
 

@@ -6,6 +6,7 @@
 #include "switchyard/base/error.hpp"
 #include "switchyard/model/checkpoint.hpp"
 #include "switchyard/model/model_folder.hpp"
+#include "switchyard/moe/select.hpp"
 
 namespace switchyard::runtime {
 namespace {
@@ -89,8 +90,27 @@ void Session::run(std::span<const std::int32_t> ids) {
   }
 }
 
+namespace {
+
+void require_causal(const model::ModelConfig& config) {
+  for (std::size_t i = 0; i < config.layers.size(); ++i) {
+    if (!config.layers[i].moe) continue;
+    const moe::SelectionRule& rule = moe::find_selection_rule(config.layers[i].moe->router.select);
+    if (!rule.causal) {
+      fail(ErrorKind::kUnsupported,
+           "layer {}: router.select \"{}\" is not causal: which experts a token gets depends on later tokens, so the "
+           "model cannot be asked for one token after another as it was trained; train with a causal rule such as "
+           "\"top-k\", measure this model with perplexity, or insist with --allow-non-causal",
+           i, rule.name);
+    }
+  }
+}
+
+}  // namespace
+
 Generation generate(Session& session, std::span<const std::int32_t> prompt, Sampler& sampler,
                     const GenerateOptions& options) {
+  if (!options.allow_non_causal) require_causal(session.config());
   std::vector<std::int32_t> start(prompt.begin(), prompt.end());
   if (start.empty() && session.tokens().empty()) {
     if (!options.begin) fail(ErrorKind::kUsage, "the prompt is empty and the model has no begin token");

@@ -264,6 +264,32 @@ TEST_F(Generate, SameSeedSameBitsAtAnyNumberOfThreads) {
   EXPECT_NE(run({1, 2}, most(100)).ids, first);
 }
 
+// Expert choice gives a token other experts when later ones are known.
+TEST(GenerateNonCausal, IsRefusedUnlessAskedFor) {
+  model::ModelConfig config = mixed_config();
+  for (model::LayerConfig& layer : config.layers) {
+    if (!layer.moe) continue;
+    layer.moe->router.select = "expert-choice";
+    layer.moe->router.selection_bias = false;
+    layer.moe->balance.bias_update_rate = 0.0F;
+    layer.moe->capacity.factor = 0.0F;
+  }
+  model::Transformer transformer = make_model(config);
+  Session session(transformer);
+  Sampler sampler({});
+  GenerateOptions options;
+  options.max_tokens = 4;
+  EXPECT_THAT(error_of(ErrorKind::kUnsupported,
+                       [&] {
+                         generate(session, Ids{1, 2}, sampler, options);
+                       }),
+              AllOf(HasSubstr("layer 1: router.select \"expert-choice\" is not causal"), HasSubstr("\"top-k\""),
+                    HasSubstr("--allow-non-causal")));
+  EXPECT_THAT(session.tokens(), IsEmpty());
+  options.allow_non_causal = true;
+  EXPECT_EQ(generate(session, Ids{1, 2}, sampler, options).ids.size(), 4U);
+}
+
 class EngineFolder : public ::testing::Test {
  protected:
   void SetUp() override {

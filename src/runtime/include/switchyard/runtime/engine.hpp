@@ -55,6 +55,7 @@ class Session {
   std::span<const float> logits() const;
 
   const std::vector<std::int32_t>& tokens() const { return tokens_; }  // all that was ever appended
+  const model::ModelConfig& config() const { return transformer_->config(); }
   void set_observer(moe::RoutingObserver* observer) { observer_ = observer; }
 
  private:
@@ -75,8 +76,12 @@ struct Generation {
 
 // Continues a session by at most max_tokens. The prompt may be empty only where the session has tokens already or
 // `begin` says what to start from. `end` stops the text. on_token may stop it too, by returning false.
+//
+// A model of which some layer chooses experts by rules that look ahead (SelectionRule::causal) is refused with
+// kUnsupported: token by token it would route otherwise than it was trained to. allow_non_causal insists.
 struct GenerateOptions {
   Index max_tokens = 0;
+  bool allow_non_causal = false;
   std::optional<std::int32_t> begin, end;
   std::function<bool(std::int32_t id)> on_token;
 };
