@@ -176,6 +176,18 @@ void BM_StageSelect(benchmark::State& state) {
     benchmark::DoNotOptimize(find_selection_rule("top-k").select(s.problem.config.router, s.selection()).size());
   });
 }
+// At most twice plain top-k.
+void select_within_groups(benchmark::State& state, const char* group_score) {
+  run_stage(state, [group_score](Stages& s) {
+    RouterConfig router = s.problem.config.router;
+    router.groups = 8;
+    router.groups_kept = 4;
+    router.group_score = group_score;
+    benchmark::DoNotOptimize(find_selection_rule("group-limited").select(router, s.selection()).size());
+  });
+}
+void BM_StageGroupsMax(benchmark::State& state) { select_within_groups(state, "max"); }
+void BM_StageGroupsTop2(benchmark::State& state) { select_within_groups(state, "top-2-sum"); }
 void BM_StageWeights(benchmark::State& state) {
   run_stage(state, [](Stages& s) { find_weight_rule("sum").forward(s.problem.config.router, s.saved.assignments); });
 }
@@ -233,6 +245,8 @@ BENCHMARK(BM_StageLogits)->Apply(stage);
 BENCHMARK(BM_StageSoftmax)->Apply(stage);
 BENCHMARK(BM_StageSigmoid)->Apply(stage);
 BENCHMARK(BM_StageSelect)->Apply(stage);
+BENCHMARK(BM_StageGroupsMax)->Apply(stage);
+BENCHMARK(BM_StageGroupsTop2)->Apply(stage);
 BENCHMARK(BM_StageWeights)->Apply(stage);
 BENCHMARK(BM_StageDrop)->Apply(stage);
 BENCHMARK(BM_StagePlan)->Apply(stage);
