@@ -11,13 +11,14 @@ namespace {
 
 constexpr float kLeast = -std::numeric_limits<float>::infinity();
 
-float largest(const RouterConfig&, const float* key_G, Index size) {
+// The sum of the `count` largest keys of a group; NaN counts as none. best: room for `count`.
+float largest(const float* key_G, Index size, Index, float*) {
   float best = kLeast;
   for (Index i = 0; i < size; ++i) best = key_G[i] > best ? key_G[i] : best;
   return best;
 }
 
-float sum_of_two(const RouterConfig&, const float* key_G, Index size) {
+float sum_of_two(const float* key_G, Index size, Index, float*) {
   float first = kLeast, second = kLeast;
   for (Index i = 0; i < size; ++i) {
     const float key = key_G[i];
@@ -28,24 +29,29 @@ float sum_of_two(const RouterConfig&, const float* key_G, Index size) {
   return first + second;
 }
 
-float sum_of_share(const RouterConfig& router, const float* key_G, Index size) {
-  const Index share = router.top_k / router.groups_kept;
-  std::vector<float> best(static_cast<std::size_t>(share));
-  std::vector<std::int32_t> expert(best.size());
-  top_k_of_row(key_G, nullptr, size, share, best.data(), expert.data());
+float sum_of_largest(const float* key_G, Index size, Index count, float* best) {
+  if (count == 1) return largest(key_G, size, count, best);
+  if (count == 2) return sum_of_two(key_G, size, count, best);
+  std::fill_n(best, count, kLeast);
+  for (Index i = 0; i < size; ++i) {
+    if (!(key_G[i] > best[count - 1])) continue;
+    Index at = count - 1;
+    for (; at > 0 && key_G[i] > best[at - 1]; --at) best[at] = best[at - 1];
+    best[at] = key_G[i];
+  }
   float sum = 0.0F;
-  for (const float key : best) sum += key;
+  for (Index i = 0; i < count; ++i) sum += best[i];
   return sum;
 }
 
 struct GroupScore {
   std::string_view name;
-  float (*score)(const RouterConfig& router, const float* key_G, Index size);
+  float (*score)(const float* key_G, Index size, Index count, float* best);
 };
 constexpr std::array kGroupScores = {
     GroupScore{"max", largest},
     GroupScore{"top-2-sum", sum_of_two},
-    GroupScore{"top-share", sum_of_share},
+    GroupScore{"top-share", sum_of_largest},
 };
 
 Index nearest_divisor(Index number, Index wanted) {
@@ -63,7 +69,7 @@ Index nearest_divisor(Index number, Index wanted) {
 Assignments select_group_limited(const RouterConfig& router, const SelectionInput& input) {
   require_shapes(router, input);
   const Index experts = input.scores_TE.cols, groups = router.groups, kept = router.groups_kept;
-  const Index size = experts / groups, k = router.top_k;
+  const Index size = experts / groups, k = router.top_k, share = std::max<Index>(1, k / kept);
   require(size * groups == experts && kept * size >= k, "{} groups, of which {} are kept, of {} experts for top-{}",
           groups, kept, experts, k);
   const auto score =
@@ -82,7 +88,8 @@ Assignments select_group_limited(const RouterConfig& router, const SelectionInpu
         for (Index e = 0; e < experts; ++e) key_E[static_cast<std::size_t>(e)] = key[e] + bias_E[e];
         key = key_E.data();
       }
-      for (Index g = 0; g < groups; ++g) group_score[static_cast<std::size_t>(g)] = score(router, key + g * size, size);
+      for (Index g = 0; g < groups; ++g)
+        group_score[static_cast<std::size_t>(g)] = score(key + g * size, size, share, best.data());
       top_k_of_row(group_score.data(), nullptr, groups, kept, best.data(), group.data());
       std::sort(group.begin(), group.end());  // so that the lowest expert wins a tie
       for (std::size_t g = 0; g < group.size(); ++g)

@@ -19,9 +19,14 @@ class Mixer {
       : input_(input),
         width_(2.0F * router.threshold),
         experts_(static_cast<std::size_t>(input.logits_TR.cols)),
-        share_E_(experts_),
-        out_E_(experts_),
-        taken_E_(experts_) {}
+        taken_E_(experts_) {
+    open_.reserve(experts_);
+  }
+
+  struct Open {
+    std::size_t expert;
+    float share;
+  };
 
   void start(Index t) {
     logit_E_ = input_.logits_TR.row(t);
@@ -30,57 +35,50 @@ class Mixer {
   }
 
   // The next expert: those taken before are out, those too far below the best of the others are masked.
-  std::size_t next() {
+  Open next() {
     std::size_t best = experts_;
     for (std::size_t e = 0; e < experts_; ++e)
       if (taken_E_[e] == 0 && (best == experts_ || goes_before(logit_E_[e], logit_E_[best]))) best = e;
     const float most = logit_E_[best];
+    open_.clear();
     float sum = 0.0F;
     for (std::size_t e = 0; e < experts_; ++e) {
-      const float distance = (most - logit_E_[e]) / std::max(std::abs(logit_E_[e]), most);
-      out_E_[e] = taken_E_[e] != 0 || distance > width_ ? 1 : 0;
-      share_E_[e] = out_E_[e] != 0 ? 0.0F : std::exp(logit_E_[e] - most);
-      sum += share_E_[e];
+      if ((most - logit_E_[e]) / std::max(std::abs(logit_E_[e]), most) > width_ || taken_E_[e] != 0) continue;
+      open_.push_back({e, std::exp(logit_E_[e] - most)});
+      sum += open_.back().share;
     }
-    for (float& share : share_E_) share /= sum;
+    for (Open& open : open_) open.share /= sum;
 
-    std::size_t chosen = best;
-    factor_ = 1.0F;
-    if (input_.training) {
-      chosen = drawn(best);
-      if (chosen != best && !(input_.random.uniform(draw_ + experts_) > kMidpoint)) factor_ = kThird;
-      draw_ += experts_ + 1;
-    }
-    taken_E_[chosen] = 1;
-    return chosen;
-  }
-
-  std::span<const float> shares() const { return share_E_; }  // the masked softmax that the last expert was drawn from
-  float factor() const { return factor_; }                    // that its share is multiplied by
-
- private:
-  // A sample of the shares, by the largest logit + Gumbel noise.
-  std::size_t drawn(std::size_t best) const {
-    std::size_t chosen = best;
-    float chosen_key = logit_E_[best] + gumbel_of(input_.random.uniform(draw_ + best));
-    for (std::size_t e = 0; e < experts_; ++e) {
-      if (out_E_[e] != 0 || e == best) continue;
-      const float key = logit_E_[e] + gumbel_of(input_.random.uniform(draw_ + e));
-      if (!goes_before(key, chosen_key)) continue;
-      chosen = e;
+    // A sample of the shares is the largest logit + Gumbel noise.
+    std::size_t chosen = 0;
+    float chosen_key = 0.0F;
+    for (std::size_t i = 0; i < open_.size(); ++i) {
+      float key = logit_E_[open_[i].expert];
+      if (input_.training) key += gumbel_of(input_.random.uniform(draw_ + open_[i].expert));
+      if (i > 0 && !goes_before(key, chosen_key)) continue;
+      chosen = i;
       chosen_key = key;
     }
-    return chosen;
+    factor_ = 1.0F;
+    if (input_.training && open_[chosen].expert != best && !(input_.random.uniform(draw_ + experts_) > kMidpoint))
+      factor_ = kThird;
+    draw_ += experts_ + 1;
+    taken_E_[open_[chosen].expert] = 1;
+    return open_[chosen];
   }
 
+  std::span<const Open> open() const { return open_; }  // the masked softmax that the last expert was drawn from
+  float factor() const { return factor_; }              // that its share is multiplied by
+
+ private:
   const SelectionInput& input_;
   float width_;
   std::size_t experts_;
   const float* logit_E_ = nullptr;
   std::uint64_t draw_ = 0;
   float factor_ = 1.0F;
-  std::vector<float> share_E_;
-  std::vector<std::uint8_t> out_E_, taken_E_;
+  std::vector<Open> open_;
+  std::vector<std::uint8_t> taken_E_;
 };
 
 }  // namespace
@@ -98,9 +96,9 @@ Assignments select_sparse_mixer(const RouterConfig& router, const SelectionInput
       mixer.start(t);
       const auto first = static_cast<std::size_t>(list.offset_T1[static_cast<std::size_t>(t)]);
       for (std::size_t a = first; a < first + static_cast<std::size_t>(k); ++a) {
-        const std::size_t expert = mixer.next();
-        list.expert_A[a] = static_cast<std::int32_t>(expert);
-        list.score_A[a] = mixer.factor() * mixer.shares()[expert];
+        const Mixer::Open chosen = mixer.next();
+        list.expert_A[a] = static_cast<std::int32_t>(chosen.expert);
+        list.score_A[a] = mixer.factor() * chosen.share;
       }
     }
   });
@@ -118,13 +116,12 @@ void select_sparse_mixer_backward(const RouterConfig& router, const SelectionInp
       mixer.start(t);
       const auto last = static_cast<std::size_t>(list.offset_T1[static_cast<std::size_t>(t) + 1]);
       for (auto a = static_cast<std::size_t>(list.offset_T1[static_cast<std::size_t>(t)]); a < last; ++a) {
-        const std::size_t expert = mixer.next();
-        if (list.expert_A[a] != static_cast<std::int32_t>(expert)) continue;
-        const std::span<const float> share_E = mixer.shares();
-        const float d_logit = d_score_A[a] * share_E[expert];
+        const Mixer::Open chosen = mixer.next();
+        if (list.expert_A[a] != static_cast<std::int32_t>(chosen.expert)) continue;
+        const float d_logit = d_score_A[a] * chosen.share;
         float* d_row = d_logits_TR.row(t);
-        for (std::size_t e = 0; e < share_E.size(); ++e) d_row[e] -= d_logit * share_E[e];
-        d_row[expert] += d_logit;
+        for (const Mixer::Open& open : mixer.open()) d_row[open.expert] -= d_logit * open.share;
+        d_row[chosen.expert] += d_logit;
       }
     }
   });
