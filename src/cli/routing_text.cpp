@@ -64,6 +64,8 @@ std::string load_table(const observe::RoutingProfile& profile) {
       troubles +=
           fmt::format("  layer {}: dead expert{} {}\n", index, dead.size() == 1 ? "" : "s", fmt::join(dead, ", "));
     }
+    if (s.rerouted > 0)
+      troubles += fmt::format("  layer {}: {:.1f}% re-routed over capacity\n", index, 100.0 * s.reroute_rate());
     std::vector<std::string> hot;
     for (std::size_t e = 0; e < s.load_E.size(); ++e) {
       if (load_ratio(s, e) > kOverloaded) hot.push_back(fmt::format("{} ({:.1f}x)", e, load_ratio(s, e)));
@@ -132,6 +134,7 @@ nlohmann::ordered_json routing_json(const observe::RoutingProfile& profile, cons
     json["tokens"] = s.tokens;
     json["assignments"] = s.assignments;
     json["dropped"] = s.dropped;
+    json["rerouted"] = s.rerouted;
     json["max_violation"] = s.max_violation();
     json["entropy"] = s.mean_entropy();
     json["dead"] = s.dead_experts();

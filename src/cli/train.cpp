@@ -56,6 +56,10 @@ class Console final : public train::TrainListener {
         format_count(static_cast<double>(info.validation_tokens)), info.vocab);
     say("weights, gradients and optimizer {}; {} threads, {}\n",
         format_bytes(static_cast<std::uint64_t>(info.parameter_bytes)), current_threads(), kernels::instruction_set());
+    if (!info.frozen.empty())
+      say("frozen: {} parameters in {} tensors, from {} to {}\n",
+          format_count(static_cast<double>(info.frozen_parameters)), info.frozen.size(), info.frozen.front(),
+          info.frozen.back());
     if (info.resumed_from > 0) say("going on from step {}\n", info.resumed_from);
   }
 

@@ -36,6 +36,8 @@ std::vector<Value> Transformer::Layer::forward(Tape* tape, const Value& h_TD, co
     call.token_id_T = pass.id_T;
     call.valid_T = pass.valid_T;
     call.sequence = pass.sequence;
+    if (const auto before = pass.load_before.find(index); before != pass.load_before.end())
+      call.load_before_E = before->second;
     call.observer = recomputing ? nullptr : pass.observer;
     autograd::MoeParameters parameters = moe;
     parameters.store = store.get();

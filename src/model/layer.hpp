@@ -1,6 +1,7 @@
 #pragma once
 // One row of the model: attention and a feed-forward network, each on its branch of the residual stream.
 
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct Pass {
   std::vector<std::int32_t> id_T;
   std::vector<std::int32_t> position_T;
   std::vector<std::uint8_t> valid_T;
+  std::map<Index, std::vector<Index>> load_before;
 
   Index tokens() const { return batch * sequence; }
 };

@@ -163,6 +163,7 @@ ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const For
   pass->inspect = call.inspect;
   pass->id_T.assign(id_T.begin(), id_T.end());
   pass->valid_T.assign(call.valid_T.begin(), call.valid_T.end());
+  if (call.load_before != nullptr) pass->load_before = *call.load_before;
   const Index past = call.cache == nullptr ? 0 : call.cache->length();
   pass->position_T.reserve(id_T.size());
   for (Index b = 0; b < call.batch; ++b)

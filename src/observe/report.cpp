@@ -93,7 +93,7 @@ Json metrics_json(const std::filesystem::path& path) {
   const std::vector<Line> lines = read_lines(path);
   const std::size_t group = lines.size() / kMostPoints + 1;
   Curve loss(group), norm(group);
-  std::map<Index, Curve> violation, entropy, dropped;
+  std::map<Index, Curve> violation, entropy, dropped, rerouted;
   Json evaluations = Json::array(), warnings = Json::array();
   double last = 0.0;
   for (const Line& entry : lines) {
@@ -121,6 +121,7 @@ Json metrics_json(const std::filesystem::path& path) {
         add(violation, "max_violation");
         add(entropy, "entropy");
         add(dropped, "drop_rate");
+        if (layer.contains("reroute_rate")) add(rerouted, "reroute_rate");  // older runs have none
       }
     }
   }
@@ -141,6 +142,7 @@ Json metrics_json(const std::filesystem::path& path) {
   by_layer("max_violation", violation);
   by_layer("entropy", entropy);
   by_layer("drop_rate", dropped);
+  by_layer("reroute_rate", rerouted);
   return json;
 }
 

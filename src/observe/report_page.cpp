@@ -187,6 +187,9 @@ if (m.max_violation.length > 0) {
   if (m.drop_rate.some(s => s.points.some(p => p[1] > 0))) {
     chart(section(page, "Dropped assignments", "Share over capacity."), m.drop_rate, {zero: true});
   }
+  if (m.reroute_rate.some(s => s.points.some(p => p[1] > 0))) {
+    chart(section(page, "Re-routed assignments", "Share that capacity sent to another expert or to the shared one."), m.reroute_rate, {zero: true});
+  }
 }
 const profile = data.profile;
 if (profile) {

@@ -16,6 +16,8 @@ Json layer_json(Index layer, const moe::RoutingStatistics& s, bool with_load) {
   json["max_violation"] = s.max_violation();
   json["entropy"] = s.mean_entropy();
   json["drop_rate"] = s.drop_rate();
+  json["reroute_rate"] = s.reroute_rate();
+  for (const auto& [name, sum] : s.loss_sum) json["losses"][std::string(name)] = sum / static_cast<double>(s.calls);
   json["dead"] = s.dead_experts();
   if (with_load) {
     json["load"] = s.load_E;

@@ -1,9 +1,10 @@
-#include "monitor.hpp"
+#include "switchyard/train/monitor.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace switchyard::train {
 namespace {
@@ -24,9 +25,63 @@ std::string make_remedy(const Recipe& recipe) {
   return fmt::format("{}", fmt::join(ideas, "; "));
 }
 
+std::string make_swing_remedy(const Recipe& recipe) {
+  std::vector<std::string> ideas;
+  if (recipe.router.selection_bias && recipe.balance.bias_update_rate > 0.0F)
+    ideas.push_back(fmt::format("lower balance.bias_update_rate (now {})", recipe.balance.bias_update_rate));
+  ideas.push_back(fmt::format("raise train.batch or train.accumulate (now {} and {})", recipe.train.batch,
+                              recipe.train.accumulate));
+  ideas.push_back(fmt::format("lower optimizer.router_lr_factor (now {})", recipe.optimizer.router_lr_factor));
+  return fmt::format("{}", fmt::join(ideas, "; "));
+}
+
+// Loads that jump about at random have an autocorrelation of about 0, loads that alternate one near -1. Smaller swings
+// than this share of the mean load (root mean square) are not worth a warning.
+constexpr double kLeastSwing = 0.1;
+constexpr Index kLeastSteps = 8;  // fewer tell nothing of a correlation
+
+// Of all experts' loads together, each about its own mean.
+struct Swing {
+  explicit Swing(const std::deque<std::vector<double>>& share_E) {
+    const std::size_t steps = share_E.size(), experts = share_E.front().size();
+    double variance = 0.0, covariance = 0.0;
+    for (std::size_t e = 0; e < experts; ++e) {
+      double mean = 0.0;
+      for (const auto& share : share_E) mean += share[e] / static_cast<double>(steps);
+      for (std::size_t i = 0; i < steps; ++i) {
+        variance += (share_E[i][e] - mean) * (share_E[i][e] - mean);
+        if (i > 0) covariance += (share_E[i][e] - mean) * (share_E[i - 1][e] - mean);
+      }
+    }
+    correlation = variance == 0.0 ? 0.0 : covariance / variance;
+    size = std::sqrt(variance / static_cast<double>(steps * experts));
+  }
+  double correlation, size;
+};
+
 }  // namespace
 
-CollapseMonitor::CollapseMonitor(const Recipe& recipe) : config_(recipe.monitor), remedy_(make_remedy(recipe)) {}
+CollapseMonitor::CollapseMonitor(const Recipe& recipe)
+    : config_(recipe.monitor), remedy_(make_remedy(recipe)), swing_remedy_(make_swing_remedy(recipe)) {}
+
+void CollapseMonitor::observe_swing(Index layer, const moe::RoutingStatistics& statistics, State& state,
+                                    std::vector<std::string>& warnings) const {
+  const double mean = statistics.mean_load();
+  if (config_.oscillation == 0.0 || mean == 0.0) return;
+  std::vector<double>& share = state.share_E.emplace_back();
+  for (const Index load : statistics.load_E) share.push_back(static_cast<double>(load) / mean);
+  if (static_cast<Index>(state.share_E.size()) > config_.patience) state.share_E.pop_front();
+  if (static_cast<Index>(state.share_E.size()) < config_.patience || config_.patience < kLeastSteps) return;
+  const Swing swing(state.share_E);
+  const bool swings = swing.correlation < -config_.oscillation && swing.size > kLeastSwing;
+  if (swings && !state.swings)
+    warnings.push_back(
+        fmt::format("layer {}: the experts' loads swing to and fro from step to step (autocorrelation {:.2f} over {} "
+                    "steps, by {:.0f}% "
+                    "of the mean load). Try: {}",
+                    layer, swing.correlation, config_.patience, 100.0 * swing.size, swing_remedy_));
+  state.swings = swings;
+}
 
 std::vector<std::string> CollapseMonitor::observe(const std::map<Index, moe::RoutingStatistics>& layers) {
   std::vector<std::string> warnings;
@@ -44,6 +99,7 @@ std::vector<std::string> CollapseMonitor::observe(const std::map<Index, moe::Rou
           config_.max_violation, config_.patience, remedy_));
     }
 
+    observe_swing(layer, statistics, state, warnings);
     std::vector<std::size_t> dead;
     for (std::size_t e = 0; e < statistics.load_E.size(); ++e) {
       state.dead_steps_E[e] = statistics.load_E[e] == 0 ? state.dead_steps_E[e] + 1 : 0;

@@ -100,7 +100,10 @@ void Recipe::validate() const {
   check_size(train.checkpoint_every, "train.checkpoint_every", 0);
   check_size(train.keep_checkpoints, "train.keep_checkpoints");
   check(monitor.max_violation > 0.0, "monitor.max_violation", monitor.max_violation, "above 0");
+  check_size(train.revive_after, "train.revive_after", 0);
+  check(within(train.revive_noise, 0.0, 1.0), "train.revive_noise", train.revive_noise, "0 to 1");
   check_size(monitor.patience, "monitor.patience");
+  check(within(monitor.oscillation, 0.0, 1.0), "monitor.oscillation", monitor.oscillation, "0 (off) to 1");
   const model::ModelConfig resolved = resolve_model(*this, data.vocab);
   for (std::size_t i = 0; i < resolved.layers.size(); ++i) {
     // Checked by the layer too, but there it has no name that stands in a recipe.
@@ -108,6 +111,8 @@ void Recipe::validate() const {
     if (!moe) continue;
     check(moe->router.top_k >= 1 && moe->router.top_k <= moe->router.experts, "router.top_k", moe->router.top_k,
           fmt::format("1 to {}, the experts of layer {}", moe->router.experts, i));
+    check(train.revive_after == 0 || moe->router.score != "tree", "train.revive_after", train.revive_after,
+          fmt::format("0 with router.score \"{}\", whose router has no row for each expert", moe->router.score));
     check(!moe->shared.gated || moe->shared.hidden > 0, "experts.shared_gated", true,
           fmt::format("false, because layer {} has no shared expert", i));
   }

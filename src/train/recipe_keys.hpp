@@ -104,6 +104,9 @@ void visit_keys(V& v, TrainConfig& c) {
   v("sample_every", c.sample_every);
   v("checkpoint_every", c.checkpoint_every);
   v("keep_checkpoints", c.keep_checkpoints);
+  v("freeze", c.freeze);
+  v("revive_after", c.revive_after);
+  v("revive_noise", c.revive_noise);
   v("recompute", c.recompute);
 }
 
@@ -111,6 +114,7 @@ template <class V>
 void visit_keys(V& v, MonitorConfig& c) {
   v("max_violation", c.max_violation);
   v("patience", c.patience);
+  v("oscillation", c.oscillation);
 }
 
 // The tables of a recipe, in the order that they are written in. [[layer]] is an array and handled apart.

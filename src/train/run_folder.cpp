@@ -1,6 +1,7 @@
 #include "run_folder.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -115,7 +116,7 @@ fs::path RunFolder::last_checkpoint() const {
 }
 
 fs::path RunFolder::save(Index step, const model::Transformer& transformer, AdamW& optimizer,
-                         const text::Tokenizer& tokenizer) const {
+                         const DeadSteps& dead_steps, const text::Tokenizer& tokenizer) const {
   const fs::path target = path_ / "checkpoints" / checkpoint_name(step);
   AtomicDirectory folder(target);
   model::save_model(folder.path(), transformer, &tokenizer);
@@ -126,8 +127,12 @@ fs::path RunFolder::save(Index step, const model::Transformer& transformer, Adam
   }
   formats::write_safetensors(folder.path() / kMomentsFile, tensors);
   write_file_atomically(folder.path() / kRecipeFile, recipe_);
+  std::string dead;
+  for (const auto& [layer, steps] : dead_steps)
+    dead += fmt::format("{}\"{}\": [{}]", dead.empty() ? "" : ", ", layer, fmt::join(steps, ", "));
   write_file_atomically(folder.path() / model::kTrainingStateFile,
-                        fmt::format("{{\"version\": 1, \"step\": {}}}\n", step));
+                        fmt::format("{{\"version\": 1, \"step\": {}{}}}\n", step,
+                                    dead.empty() ? "" : fmt::format(", \"dead_steps\": {{{}}}", dead)));
   folder.commit();
 
   const auto all = model::list_checkpoints(path_);
@@ -139,13 +144,29 @@ fs::path RunFolder::save(Index step, const model::Transformer& transformer, Adam
   return target;
 }
 
-Index RunFolder::load(const fs::path& checkpoint, model::Transformer& transformer, AdamW& optimizer) const {
+RunFolder::State RunFolder::load(const fs::path& checkpoint, model::Transformer& transformer, AdamW& optimizer) const {
   const auto state = formats::JsonConfig::load(checkpoint / model::kTrainingStateFile);
   if (state.get_int("version") != 1) {
     fail(ErrorKind::kUnsupported, "{}: version {}, expected 1", state.where("version"), state.get_int("version"));
   }
-  const Index step = state.get_int("step");
-  if (step < 0) fail(ErrorKind::kBadInput, "{}: {}, expected 0 or more", state.where("step"), step);
+  State result;
+  result.step = state.get_int("step");
+  if (result.step < 0) fail(ErrorKind::kBadInput, "{}: {}, expected 0 or more", state.where("step"), result.step);
+  if (state.has("dead_steps")) {
+    const auto dead = state.object("dead_steps");
+    const auto& layers = transformer.config().layers;
+    for (std::size_t i = 0; i < layers.size(); ++i) {
+      const std::string key = std::to_string(i);
+      if (!dead.has(key)) continue;
+      std::vector<Index> steps = dead.get_ints(key);
+      const Index experts = layers[i].moe ? layers[i].moe->router.experts : 0;
+      if (static_cast<Index>(steps.size()) != experts ||
+          std::any_of(steps.begin(), steps.end(), [](Index s) { return s < 0; }))
+        fail(ErrorKind::kBadInput, "{}: expected {} numbers of 0 or more, one for each expert", dead.where(key),
+             experts);
+      result.dead_steps[static_cast<Index>(i)] = std::move(steps);
+    }
+  }
   model::LoadedModel stored = model::load_model(checkpoint);
   for (autograd::Parameter* parameter : transformer.parameters()) {
     autograd::Parameter* source = stored.transformer.find(parameter->name);
@@ -160,7 +181,7 @@ Index RunFolder::load(const fs::path& checkpoint, model::Transformer& transforme
     fill(*moments, m.parameter->name + ".first", m.first);
     fill(*moments, m.parameter->name + ".second", m.second);
   }
-  return step;
+  return result;
 }
 
 }  // namespace switchyard::train

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "switchyard/train/optimizer.hpp"
+#include "switchyard/train/revival.hpp"
 #include "switchyard/train/trainer.hpp"
 
 namespace switchyard::train {
@@ -25,9 +26,14 @@ class RunFolder {
 
   // Saves step-NNNNNNNN, whole or not at all, and removes all but the newest `keep`.
   std::filesystem::path save(Index step, const model::Transformer& transformer, AdamW& optimizer,
-                             const text::Tokenizer& tokenizer) const;
-  // Fills parameters and moments from a checkpoint; returns its step. Throws kBadInput where it does not fit.
-  Index load(const std::filesystem::path& checkpoint, model::Transformer& transformer, AdamW& optimizer) const;
+                             const DeadSteps& dead_steps, const text::Tokenizer& tokenizer) const;
+  // What a checkpoint holds besides parameters and moments.
+  struct State {
+    Index step = 0;
+    DeadSteps dead_steps;
+  };
+  // Fills parameters and moments from a checkpoint. Throws kBadInput where it does not fit.
+  State load(const std::filesystem::path& checkpoint, model::Transformer& transformer, AdamW& optimizer) const;
 
  private:
   std::filesystem::path path_;

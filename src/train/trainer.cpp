@@ -8,11 +8,14 @@
 #include <functional>
 #include <numbers>
 
-#include "monitor.hpp"
 #include "run_folder.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/kernels/elementwise.hpp"
 #include "switchyard/moe/bias.hpp"
+#include "switchyard/moe/losses.hpp"
+#include "switchyard/train/freeze.hpp"
+#include "switchyard/train/monitor.hpp"
+#include "switchyard/train/revival.hpp"
 
 namespace switchyard::train {
 namespace {
@@ -55,6 +58,39 @@ TokenData open_data(const Recipe& recipe, const RunFolder& run, TrainListener& l
   return data;
 }
 
+// Choices of the step's micro-batches so far, of layers whose balance loss is over the global batch.
+class LoadBefore final : public moe::RoutingObserver {
+ public:
+  void on_routing(const moe::RoutingEvent& event) override {
+    if (event.config.balance.load_balance_scope != "global-batch") return;
+    const std::vector<Index> count_E = moe::balance_counts(event.config.balance, event.assignments);
+    std::vector<Index>& load_E = layers_[event.layer];
+    load_E.resize(count_E.size());
+    for (std::size_t e = 0; e < count_E.size(); ++e) load_E[e] += count_E[e];
+  }
+  const std::map<Index, std::vector<Index>>& layers() const { return layers_; }
+
+ private:
+  std::map<Index, std::vector<Index>> layers_;
+};
+
+// One step's observers.
+struct StepObservers {
+  explicit StepObservers(moe::StatisticsRecorder& recorder) : statistics(recorder) {
+    for (moe::RoutingObserver* observer :
+         {static_cast<moe::RoutingObserver*>(&recorder), static_cast<moe::RoutingObserver*>(&load_before),
+          static_cast<moe::RoutingObserver*>(&bias_targets)})
+      all.add(observer);
+  }
+  StepObservers(const StepObservers&) = delete;
+  StepObservers& operator=(const StepObservers&) = delete;
+
+  moe::StatisticsRecorder& statistics;
+  LoadBefore load_before;
+  moe::BiasTargets bias_targets;
+  moe::ObserverList all;
+};
+
 // One run's moving parts, so that a step can be read on its own.
 class Run {
  public:
@@ -65,14 +101,18 @@ class Run {
         folder_(options.out, recipe, options.resume),
         data_(open_data(recipe, folder_, listener)),
         transformer_(resolve_model(recipe, data_.tokenizer().vocab_size())),
+        frozen_(freeze(recipe.train.freeze, transformer_)),
         optimizer_(recipe.optimizer, transformer_.parameters()),
-        monitor_(recipe) {
+        monitor_(recipe),
+        revival_(recipe.train) {
     folder_.begin();
     const auto last = folder_.last_checkpoint();
     if (last.empty()) {
       transformer_.initialize(resolve_init(recipe), recipe.train.seed);
     } else {
-      step_ = saved_step_ = folder_.load(last, transformer_, optimizer_);
+      RunFolder::State state = folder_.load(last, transformer_, optimizer_);
+      step_ = saved_step_ = state.step;
+      revival_.restore(std::move(state.dead_steps));
       checkpoint_ = last;
     }
     for (autograd::Parameter* parameter : transformer_.parameters()) {
@@ -93,6 +133,10 @@ class Run {
     info.resumed_from = step_;
     info.steps = recipe_.train.steps;
     info.parameter_bytes = resident_bytes_;
+    for (const autograd::Parameter* parameter : frozen_) {
+      info.frozen.push_back(parameter->name);
+      info.frozen_parameters += parameter->value.numel();
+    }
     listener_.on_start(info);
 
     MetricsLog log(options_.out, step_);
@@ -105,7 +149,9 @@ class Run {
       metrics.routing = &recorder.layers();
       log.write(metrics, step_ % std::max<Index>(1, t.steps / kLoadLines) == 0 || step_ == t.steps);
       listener_.on_step(metrics);
-      for (const std::string& text : monitor_.observe(recorder.layers())) {
+      std::vector<std::string> warnings = monitor_.observe(recorder.layers());
+      warnings.insert(warnings.end(), revived_.begin(), revived_.end());
+      for (const std::string& text : warnings) {
         log.warning(step_, text);
         listener_.on_warning(text);
       }
@@ -136,9 +182,10 @@ class Run {
     const auto start = std::chrono::steady_clock::now();
     const TrainConfig& t = recipe_.train;
     reset_tensor_memory_peak();
+    StepObservers observers(recorder);
     double loss_sum = 0.0, router_sum = 0.0;
     for (Index micro = 0; micro < t.accumulate; ++micro) {
-      const auto [loss, router] = forward_backward(micro, recorder);
+      const auto [loss, router] = forward_backward(micro, observers);
       loss_sum += loss;
       router_sum += router;
     }
@@ -149,7 +196,8 @@ class Run {
     const double scale = clip > 0.0 && norm > clip ? clip / norm : 1.0;
     const double rate = train::learning_rate(recipe_.optimizer, step_, t.steps);
     optimizer_.step(rate, scale, step_);
-    update_selection_biases(recorder);
+    update_selection_biases(observers);
+    revived_ = revival_.observe(step_, recorder.layers(), transformer_, optimizer_);
     ++step_;
 
     StepMetrics metrics;
@@ -170,7 +218,7 @@ class Run {
   };
 
   // Adds the micro-batch's gradients, each micro-batch counting 1 / accumulate.
-  Losses forward_backward(Index micro, moe::StatisticsRecorder& recorder) {
+  Losses forward_backward(Index micro, StepObservers& observers) {
     const TrainConfig& t = recipe_.train;
     sample_batch(data_.train(), t.batch, t.sequence, t.seed, static_cast<std::uint32_t>(step_),
                  static_cast<std::uint32_t>(micro), batch_);
@@ -178,7 +226,8 @@ class Run {
     model::ForwardCall call = forward_call(micro);
     call.tape = &tape;
     call.recompute = t.recompute;
-    call.observer = &recorder;
+    call.observer = &observers.all;
+    call.load_before = &observers.load_before.layers();
     auto result = transformer_.forward(batch_.input, call);
     std::vector<autograd::Value> terms = std::move(result.router_losses);
     Losses losses{0.0, 0.0};
@@ -205,13 +254,16 @@ class Run {
     return call;
   }
 
-  void update_selection_biases(const moe::StatisticsRecorder& recorder) {
-    for (const auto& [layer, statistics] : recorder.layers()) {
+  void update_selection_biases(const StepObservers& observers) {
+    for (const auto& [layer, statistics] : observers.statistics.layers()) {
       const auto& config = transformer_.config().layers[static_cast<std::size_t>(layer)].moe;
-      if (!config->router.selection_bias || config->balance.bias_update_rate == 0.0F) continue;
+      if (!config->router.selection_bias) continue;
       autograd::Parameter* bias = transformer_.find(fmt::format("layers.{}.moe.selection_bias", layer));
       require(bias != nullptr, "layer {} has no selection bias", layer);
-      moe::update_selection_bias(config->balance, step_, {.load_E = statistics.load_E, .target_E = {}}, bias->value.f32());
+      if (std::find(frozen_.begin(), frozen_.end(), bias) != frozen_.end()) continue;
+      const std::vector<double> target_E = observers.bias_targets.target(layer);
+      moe::update_selection_bias(config->balance, step_, {.load_E = statistics.load_E, .target_E = target_E},
+                                 bias->value.f32());
     }
   }
 
@@ -262,7 +314,7 @@ class Run {
     for (const autograd::Parameter* parameter : transformer_.parameters()) {
       if (kernels::first_not_finite(std::as_const(parameter->value).f32()) >= 0) fail_not_finite(step_, "a weight");
     }
-    checkpoint_ = folder_.save(step_, transformer_, optimizer_, data_.tokenizer());
+    checkpoint_ = folder_.save(step_, transformer_, optimizer_, revival_.dead_steps(), data_.tokenizer());
     saved_step_ = step_;
     listener_.on_checkpoint(checkpoint_);
   }
@@ -273,8 +325,11 @@ class Run {
   RunFolder folder_;
   TokenData data_;
   model::Transformer transformer_;
+  std::vector<const autograd::Parameter*> frozen_;
   AdamW optimizer_;
   CollapseMonitor monitor_;
+  Revival revival_;
+  std::vector<std::string> revived_;  // what the last step brought back
   Batch batch_;
   Index step_ = 0, saved_step_ = 0;
   Index resident_bytes_ = 0;

@@ -20,6 +20,7 @@ enum class RandomPurpose : std::uint32_t {
   kRouterNoise = 8,
   kRouterWarmup = 9,
   kCapacity = 10,  // random drops
+  kRevival = 11,   // of dead experts
 };
 
 // One Philox4x32-10 block.

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -27,6 +28,9 @@ struct ForwardCall {
   std::uint32_t step = 0;
   moe::RoutingObserver* observer = nullptr;
   std::span<const std::uint8_t> valid_T;  // 0 = padding; empty = all are real
+  // Choices of each layer's experts in earlier micro-batches of the step, for balance losses of the global batch; a
+  // layer may be missing. Copied.
+  const std::map<Index, std::vector<Index>>* load_before = nullptr;
   // Called with the name and values of each sub-layer's output as it is made ("embedding", "layers.2.attention",
   // "layers.2.ffn", "final_norm"): how the trainer finds where a number stopped being finite. May throw.
   const std::function<void(std::string_view name, std::span<const float> values)>* inspect = nullptr;

@@ -106,13 +106,18 @@ struct TrainConfig {
   Index sample_every = 0;       // 0 = never
   Index checkpoint_every = 500;
   Index keep_checkpoints = 2;
-  bool recompute = false;  // activations again in the backward pass: less memory, about a third more time
+  std::vector<std::string>
+      freeze;                 // parameters that are not trained: names in which * and ? stand for other characters
+  Index revive_after = 0;     // steps without a token after which an expert starts again; 0 = never
+  double revive_noise = 0.1;  // relative, on the live expert that it then is a copy of
+  bool recompute = false;     // activations again in the backward pass: less memory, about a third more time
 };
 
 // [monitor]: when to warn of a collapse.
 struct MonitorConfig {
   double max_violation = 4.0;  // MaxVio above this ...
   Index patience = 50;         // ... or an expert without tokens, for so many steps on end
+  double oscillation = 0.5;    // loads that swing: lag-1 autocorrelation over patience steps below minus this; 0 = off
 };
 
 struct Recipe {

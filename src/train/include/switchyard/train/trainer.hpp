@@ -47,7 +47,9 @@ struct RunInfo {
   Index vocab = 0;
   Index resumed_from = 0;  // 0 where the run starts fresh
   Index steps = 0;
-  Index parameter_bytes = 0;  // weights, gradients and optimizer state
+  Index parameter_bytes = 0;        // weights, gradients and optimizer state
+  std::vector<std::string> frozen;  // names of the parameters that train.freeze takes out of training
+  Index frozen_parameters = 0;      // numbers in them
 };
 
 // Hears of a run's progress, on the training thread. Every member may be left out.

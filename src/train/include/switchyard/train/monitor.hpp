@@ -1,6 +1,7 @@
 #pragma once
-// Notices that routing has collapsed and says what to try.
+// Notices that routing has collapsed, or swings to and fro, and says what to try.
 
+#include <deque>
 #include <map>
 #include <string>
 #include <vector>
@@ -20,9 +21,13 @@ class CollapseMonitor {
   struct State {
     Index violation_steps = 0;
     std::vector<Index> dead_steps_E;
+    std::deque<std::vector<double>> share_E;  // of the last steps
+    bool swings = false;
   };
+  void observe_swing(Index layer, const moe::RoutingStatistics& statistics, State& state,
+                     std::vector<std::string>& warnings) const;
   MonitorConfig config_;
-  std::string remedy_;
+  std::string remedy_, swing_remedy_;
   std::map<Index, State> layers_;
 };
 
