@@ -109,6 +109,7 @@ Assignments select_group_limited(const RouterConfig& router, const SelectionInpu
 }
 
 void check_group_limited(const RouterConfig& router) {
+  expect_gradient(router);
   expect_plain_experts(router, "0: select \"group-limited\" cuts experts with weights into groups");
   expect(router.experts % router.groups == 0, "groups", router.groups,
          fmt::format("a divisor of experts ({}), such as {}", router.experts,

@@ -43,6 +43,7 @@ Assignments select_tree(const RouterConfig& router, const SelectionInput& input)
 
 void check_select_tree(const RouterConfig& router) {
   check_tree_levels(router);
+  expect_gradient(router);
   expect(router.level_top_k.size() == router.levels.size(), "level_top_k",
          fmt::format("{} levels", router.level_top_k.size()),
          fmt::format("one number for each of the {} levels", router.levels.size()));

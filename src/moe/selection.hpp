@@ -127,6 +127,9 @@ inline void expect_no_choice(const RouterConfig& router) {
          fmt::format("scores: select \"{}\" does not look at noise on the selection", router.select));
 }
 
+// For rules that leave a token with one expert at top_k 1.
+void expect_gradient(const RouterConfig& router);
+
 // For rules that read logits, one an expert.
 void expect_logit_an_expert(const RouterConfig& router);
 

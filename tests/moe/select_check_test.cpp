@@ -96,6 +96,9 @@ TEST(SelectCheck, NamesTheReasonAndTheNearestSetting) {
                      }),
                 HasSubstr("m.router.noise_on: selection"));
   }
+  for (const std::string name : {"group-limited", "tree", "sinkhorn", "base", "top-p"})
+    EXPECT_THAT(rule(name, 1, [](MoeConfig& c) { c.router.normalise = "softmax"; }),
+                HasSubstr("m.router.normalise: softmax, expected none with top_k 1"));
   EXPECT_EQ(
       rule("expert-choice", 2, [](MoeConfig& c) { c.capacity.factor = 1.25F; }),
       "m.capacity.factor: 1.25, expected 0: select \"expert-choice\" gives every expert the same number of tokens "
