@@ -70,13 +70,32 @@ selection_bias = true
 
 [capacity]
 factor = 1.5
+evaluation_factor = 2.0
 minimum = 4
+formula = 'tutel'
+scope = 'sequence'
 drop = 'position'
+overflow = 'scale'
+overflow_scale = 0.25
+fallback_expert = 1
+renormalise = true
 
 [balance]
 load_balance = 0.02
+load_balance_scope = 'sequence'
+load_balance_counts = 'first'
+importance_cv = 0.125
+load_cv = 0.0
+usage_variance = 0.0625
+device = 0.05
+communication = 0.025
+devices = 1
 z_loss = 0.003
+entropy = 0.01
+bias_update = 'quantile'
 bias_update_rate = 0.001
+bias_centre = true
+bias_freeze_after = 60
 
 [init]
 std = 0.03
@@ -109,11 +128,15 @@ evaluate_batches = 4
 sample_every = 6
 checkpoint_every = 8
 keep_checkpoints = 3
+freeze = ['*.router', 'embedding']
+revive_after = 12
+revive_noise = 0.2
 recompute = true
 
 [monitor]
 max_violation = 2.5
 patience = 9
+oscillation = 0.75
 
 [[layer]]
 at = [1, 2]
