@@ -272,7 +272,7 @@ TEST(Recipe, ValuesOutOfRangeNameLineAndKey) {
       {"router.scale", {"0.0", "nan", "inf"}},
       {"capacity.factor", {"-1.0", "nan", "inf", "1e300"}},
       {"capacity.minimum", {"-1"}},
-      {"capacity.drop", {"'random'"}},
+      {"capacity.drop", {"'dice'"}},
       {"balance.load_balance", {"-0.1", "nan"}},
       {"balance.z_loss", {"-0.1", "inf"}},
       {"balance.bias_update_rate", {"-0.1", "0.1"}},  // the latter wants router.selection_bias
