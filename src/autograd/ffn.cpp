@@ -1,5 +1,6 @@
 // The feed-forward ops: one dense network, and the MoE layer.
 
+#include <algorithm>
 #include <array>
 #include <deque>
 #include <numeric>
@@ -115,26 +116,38 @@ Value ffn(Tape* tape, const Value& x_TD, kernels::Activation activation, const F
 }
 
 MoeResult moe_ffn(Tape* tape, const Value& x_TD, const moe::MoeConfig& config, const MoeParameters& parameters,
-                  const moe::MoeCall& call) {
+                  const moe::MoeCall& call, const Value* previous_logits_TR, bool next_reads_logits) {
   const FfnParameters experts{parameters.gate_EFD,     parameters.up_EFD,     parameters.down_EDF,
                               parameters.gate_bias_EF, parameters.up_bias_EF, parameters.down_bias_ED};
+  moe::MoeCall with_previous = call;
+  if (previous_logits_TR != nullptr) with_previous.previous_logits_TR = previous_logits_TR->matrix();
   const bool records = tape != nullptr && (x_TD.needs_grad() || wants_grad(parameters.router_ED) ||
                                            wants_grad(parameters.router_bias_E) || any_wants_grad(experts) ||
                                            any_wants_grad(parameters.shared) || wants_grad(parameters.shared_gate_D));
   const std::shared_ptr<moe::ExpertStore> store = store_of(parameters);
   Tensor y = uninitialized(x_TD.tensor().shape());
   moe::MoeSaved saved;
-  const moe::RoutingLosses losses = moe::moe_forward(config, weights_of(parameters, *store), call, x_TD.matrix(),
-                                                     y.matrix(), records ? &saved : nullptr);
+  const moe::RoutingLosses losses =
+      moe::moe_forward(config, weights_of(parameters, *store), with_previous, x_TD.matrix(), y.matrix(),
+                       records || next_reads_logits ? &saved : nullptr);
   Tensor loss = uninitialized({1});
   loss.f32()[0] = losses.total;
-  MoeResult result{Value(std::move(y), records), Value(std::move(loss), records)};
+  Value logits;
+  if (next_reads_logits) {
+    Tensor copy = uninitialized(saved.logits_TR.shape());
+    std::copy_n(std::as_const(saved.logits_TR).f32().data(), copy.numel(), copy.f32().data());
+    logits = Value(std::move(copy), records);
+  }
+  MoeResult result{Value(std::move(y), records), std::move(logits), Value(std::move(loss), records)};
+  const Value previous = previous_logits_TR == nullptr ? Value() : *previous_logits_TR;
   if (!records) return result;
   tape->record([x_TD, config, parameters, experts, store, saved = std::move(saved), y_grad = result.y_TD.gradient(),
-                loss_grad = result.loss.gradient()]() mutable {
+                loss_grad = result.loss.gradient(), previous, logits_grad = result.logits_TR.gradient(),
+                next_reads_logits]() mutable {
     SharedTensor d_y = y_grad.take();
     const SharedTensor d_loss = loss_grad.take();
-    if (d_y == nullptr && d_loss == nullptr) return;
+    const SharedTensor d_logits = next_reads_logits ? logits_grad.take() : nullptr;
+    if (d_y == nullptr && d_loss == nullptr && d_logits == nullptr) return;
     if (d_y == nullptr) d_y = std::make_shared<Tensor>(Tensor::zeros(DType::kF32, x_TD.tensor().shape()));
     FfnGradientTensors tensors;
     std::vector<kernels::FfnGradients> of_experts;
@@ -150,9 +163,14 @@ MoeResult moe_ffn(Tape* tape, const Value& x_TD, const moe::MoeConfig& config, c
     gradients.experts = of_experts;
     gradients.shared = tensors.views_of(parameters.shared);
     gradients.shared_gate_D = gradient_of(parameters.shared_gate_D);
-    Tensor d_x = uninitialized(x_TD.tensor().shape());
+    Tensor d_x = uninitialized(x_TD.tensor().shape()), d_previous;
+    if (previous.defined() && previous.needs_grad()) d_previous = Tensor::zeros(DType::kF32, previous.tensor().shape());
     moe::moe_backward(config, weights_of(parameters, *store), saved, x_TD.matrix(), std::as_const(*d_y).matrix(),
-                      d_loss == nullptr ? 0.0F : std::as_const(*d_loss).f32()[0], d_x.matrix(), gradients);
+                      d_loss == nullptr ? 0.0F : std::as_const(*d_loss).f32()[0], d_x.matrix(), gradients,
+                      previous.defined() ? previous.matrix() : ConstMatrix(),
+                      d_previous.defined() ? d_previous.matrix() : Matrix(),
+                      d_logits == nullptr ? ConstMatrix() : std::as_const(*d_logits).matrix());
+    if (d_previous.defined()) previous.accumulate_grad(std::move(d_previous));
     x_TD.accumulate_grad(std::move(d_x));
   });
   return result;

@@ -23,6 +23,7 @@ void add_perplexity(CLI::App& program, Action& action);
 void add_inspect(CLI::App& program, Action& action);
 void add_logits(CLI::App& program, Action& action);
 void add_tokenize(CLI::App& program, Action& action);
+void add_presets(CLI::App& program, Action& action);
 void add_report(CLI::App& program, Action& action);
 void add_lab(CLI::App& program, Action& action);
 

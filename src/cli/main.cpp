@@ -35,6 +35,7 @@ int run(int argc, char** argv) {
   cli::add_inspect(program, action);
   cli::add_logits(program, action);
   cli::add_tokenize(program, action);
+  cli::add_presets(program, action);
   cli::add_report(program, action);
   cli::add_lab(program, action);
   try {

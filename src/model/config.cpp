@@ -6,6 +6,7 @@
 
 #include "parameter_table.hpp"
 #include "switchyard/base/error.hpp"
+#include "switchyard/moe/score.hpp"
 
 namespace switchyard::model {
 namespace {
@@ -46,6 +47,7 @@ void ModelConfig::validate(const std::string& where) const {
   if (!(dropout >= 0.0F && dropout < 1.0F))
     fail(ErrorKind::kBadInput, "{}.dropout: {}, expected a number from 0 to below 1", where, dropout);
   if (layers.empty()) fail(ErrorKind::kBadInput, "{}.layers: none, expected at least one", where);
+  Index logits_before = 0;  // of the MoE layer before
   for (std::size_t i = 0; i < layers.size(); ++i) {
     const LayerConfig& layer = layers[i];
     const std::string row = fmt::format("{}.layers[{}]", where, i);
@@ -56,6 +58,12 @@ void ModelConfig::validate(const std::string& where) const {
     if (layer.dense) check_size(row + ".dense.hidden", layer.dense->hidden);
     if (layer.moe) {
       layer.moe->validate(row + ".moe");
+      const Index logits = moe::logits_of(layer.moe->router);
+      if (layer.moe->router.residual && logits_before != 0 && logits != logits_before)
+        fail(ErrorKind::kBadInput,
+             "{}.moe.router.residual: true, expected false: this router has {} logits, that of the MoE layer before {}",
+             row, logits, logits_before);
+      logits_before = logits;
       check_size(row + ".moe.expert.hidden", layer.moe->expert.hidden);
       if (layer.moe->shared.hidden != 0) check_size(row + ".moe.shared.hidden", layer.moe->shared.hidden);
     }

@@ -13,8 +13,8 @@ RandomStream dropout_stream(const Pass& pass, Index layer, DropoutSite site) {
           static_cast<std::uint32_t>(layer) * 4U + static_cast<std::uint32_t>(site)};
 }
 
-std::vector<Value> Transformer::Layer::forward(Tape* tape, const Value& h_TD, const Pass& pass,
-                                               bool recomputing) const {
+std::vector<Value> Transformer::Layer::forward(Tape* tape, const Value& h_TD, const Value* previous_logits,
+                                               const Pass& pass, bool recomputing) const {
   const auto inspect = [&](const char* part, const Value& value) {
     if (pass.inspect != nullptr && !recomputing)
       (*pass.inspect)(fmt::format("layers.{}.{}", index, part), value.tensor().f32());
@@ -41,9 +41,12 @@ std::vector<Value> Transformer::Layer::forward(Tape* tape, const Value& h_TD, co
     call.observer = recomputing ? nullptr : pass.observer;
     autograd::MoeParameters parameters = moe;
     parameters.store = store.get();
-    autograd::MoeResult routed = autograd::moe_ffn(tape, x, *config.moe, parameters, call);
+    autograd::MoeResult routed =
+        autograd::moe_ffn(tape, x, *config.moe, parameters, call,
+                          config.moe->router.residual ? previous_logits : nullptr, next_reads_logits);
     branch = std::move(routed.y_TD);
     result.push_back(std::move(routed.loss));
+    if (next_reads_logits) result.push_back(std::move(routed.logits_TR));
   } else {
     branch = autograd::ffn(tape, x, config.dense->activation, dense);
   }

@@ -48,8 +48,12 @@ struct Transformer::Layer {
   autograd::MoeParameters moe;
   std::unique_ptr<moe::ExpertStore> store;  // null: the experts are read from their parameters
 
-  // {residual stream after the layer} and, of a MoE layer, {its router loss}. recomputing: nobody looks on.
-  std::vector<autograd::Value> forward(autograd::Tape* tape, const autograd::Value& h_TD, const Pass& pass,
+  bool next_reads_logits = false;  // the next MoE layer's router has a residual
+
+  // {residual stream after the layer} and, of a MoE layer, {its router loss} and, where the next one reads them, {its
+  // router's logits}. previous_logits is null where no MoE layer came before. recomputing: nobody looks on.
+  std::vector<autograd::Value> forward(autograd::Tape* tape, const autograd::Value& h_TD,
+                                       const autograd::Value* previous_logits, const Pass& pass,
                                        bool recomputing) const;
 
  private:

@@ -97,6 +97,11 @@ Transformer::Transformer(ModelConfig config) : config_(std::move(config)) {
     layer->moe.down_bias_ED = named("moe.experts.down_bias");
     layer->moe.shared = {named("moe.shared.gate"), named("moe.shared.up"), named("moe.shared.down")};
     layer->moe.shared_gate_D = named("moe.shared_gate");
+    if (layer->config.moe && layer->config.moe->router.residual) {
+      const auto before = std::find_if(layers_.rbegin(), layers_.rend(),
+                                       [](const auto& other) { return other->config.moe.has_value(); });
+      if (before != layers_.rend()) (*before)->next_reads_logits = true;
+    }
     layers_.push_back(std::move(layer));
   }
 }
@@ -174,18 +179,21 @@ ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const For
   if (call.cache != nullptr) call.cache->reserve(call.sequence);
   h = autograd::dropout(call.tape, std::move(h), pass->dropout, dropout_stream(*pass, 0, DropoutSite::kEmbedding));
   ForwardResult result;
+  std::shared_ptr<Value> previous_logits;  // lives as long as a layer that may be recomputed from it
   for (const std::unique_ptr<Layer>& owned : layers_) {
     const Layer* layer = owned.get();
     std::vector<Value> outputs;
     if (call.recompute && call.tape != nullptr) {
-      outputs = autograd::recompute(call.tape, h, [layer, pass](Tape* tape, const Value& x, bool recomputing) {
-        return layer->forward(tape, x, *pass, recomputing);
-      });
+      outputs =
+          autograd::recompute(call.tape, h, [layer, pass, previous_logits](Tape* tape, const Value& x, bool again) {
+            return layer->forward(tape, x, previous_logits.get(), *pass, again);
+          });
     } else {
-      outputs = layer->forward(call.tape, h, *pass, false);
+      outputs = layer->forward(call.tape, h, previous_logits.get(), *pass, false);
     }
     h = std::move(outputs[0]);
     if (outputs.size() > 1) result.router_losses.push_back(std::move(outputs[1]));
+    if (outputs.size() > 2) previous_logits = std::make_shared<Value>(std::move(outputs[2]));
   }
   result.hidden_TD = autograd::rms_norm(call.tape, std::move(h), *final_norm_, config_.norm_eps);
   if (call.inspect != nullptr) (*call.inspect)("final_norm", result.hidden_TD.tensor().f32());

@@ -71,10 +71,14 @@ constexpr std::array kFormulas = {
     CapacityFormula{"mesh", mesh_capacity},         CapacityFormula{"flaxformer", flaxformer_capacity},
 };
 
+// One draw a token and expert, so that a change of rank among a token's experts does not change who goes.
 void drop_out(const CapacityInput& input, Assignments& list) {
-  const auto rate = static_cast<float>(input.config.router.expert_dropout);
-  for (std::size_t a = 0; a < list.dropped_A.size(); ++a)
-    if (input.random.uniform(a) < rate) list.dropped_A[a] = 1;
+  const float rate = input.config.router.expert_dropout;
+  for (std::size_t t = 0; t < static_cast<std::size_t>(list.tokens); ++t)
+    for (auto a = static_cast<std::size_t>(list.offset_T1[t]); a < static_cast<std::size_t>(list.offset_T1[t + 1]); ++a)
+      if (input.random.uniform(t * static_cast<std::size_t>(list.experts) +
+                               static_cast<std::size_t>(list.expert_A[a])) < rate)
+        list.dropped_A[a] = 1;
 }
 
 }  // namespace

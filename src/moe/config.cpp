@@ -118,7 +118,6 @@ void MoeConfig::validate(const std::string& where) const {
   check.expect(capacity.overflow != "fallback" || capacity.fallback_expert >= 0 || shared.hidden > 0,
                "capacity.overflow", capacity.overflow,
                "capacity.fallback_expert set, or a shared expert (its width is 0)");
-
   check.expect(
       capacity.overflow != "fallback" || capacity.fallback_expert >= 0 || !capacity.renormalise, "capacity.renormalise",
       capacity.renormalise,
@@ -131,6 +130,17 @@ void MoeConfig::validate(const std::string& where) const {
                  fmt::format("\"drop\" or \"scale\" with router.select \"{}\", which makes weights in its own way",
                              router.select));
 
+  if (find_selection_rule(router.select).mixes) {
+    for (const RouterLoss& loss : router_losses())
+      check.expect(balance.*loss.coefficient == 0.0F, fmt::format("balance.{}", loss.name), balance.*loss.coefficient,
+                   fmt::format("0 with router.select \"{}\", which chooses no experts to balance", router.select));
+    check.expect(!router.dense_gradient && router.expert_dropout == 0.0F, "router.select", router.select,
+                 "another rule with router.dense_gradient or router.expert_dropout: this one chooses no experts");
+  }
+  check.expect(!router.dense_gradient || (router.choices() == router.experts && router.score != "tree"),
+               "router.dense_gradient", router.dense_gradient,
+               "false with experts that have no matrices and with score \"tree\"");
+  check.expect(router.slots >= 1 && router.slots <= 65536, "router.slots", router.slots, "1 to 65536");
   for (const RouterLoss& loss : router_losses())
     check.coefficient(fmt::format("balance.{}", loss.name), balance.*loss.coefficient);
   check.one_of("balance.load_balance_scope", balance.load_balance_scope, {"micro-batch", "sequence", "global-batch"});

@@ -11,10 +11,12 @@
 #include "switchyard/kernels/matmul.hpp"
 #include "switchyard/moe/capacity.hpp"
 #include "switchyard/moe/combine.hpp"
+#include "switchyard/moe/dense_gradient.hpp"
 #include "switchyard/moe/losses.hpp"
 #include "switchyard/moe/noise.hpp"
 #include "switchyard/moe/score.hpp"
 #include "switchyard/moe/select.hpp"
+#include "switchyard/moe/soft.hpp"
 #include "switchyard/moe/special_experts.hpp"
 #include "switchyard/moe/weights.hpp"
 
@@ -251,6 +253,10 @@ RoutingLosses losses_of(const MoeConfig& config, const MoeCall& call, const MoeS
   return losses;
 }
 
+ExpertLease acquire_all(const MoeWeights& weights) {
+  return weights.experts->acquire(std::vector<std::int32_t>(static_cast<std::size_t>(weights.experts->experts()), 1));
+}
+
 ExpertLease acquire(const MoeWeights& weights, const DispatchPlan& plan) {
   std::vector<std::int32_t> load_E(static_cast<std::size_t>(weights.experts->experts()));
   for (std::size_t e = 0; e < load_E.size(); ++e) load_E[e] = plan.offset_E1[e + 1] - plan.offset_E1[e];
@@ -311,8 +317,8 @@ void shared_expert_backward(const MoeConfig& config, const MoeWeights& weights, 
 
 // From the gradients of the weights and of the losses to the router's weights and its input.
 void router_backward(const MoeConfig& config, const MoeWeights& weights, const MoeSaved& saved, ConstMatrix x_TD,
-                     std::span<const float> d_weight_S, std::span<const float> d_fallback_T, float d_losses,
-                     ConstMatrix d_later_TR, Matrix d_x_TD, const RouterGradients& gradients,
+                     ConstMatrix d_y_TD, std::span<const float> d_weight_S, std::span<const float> d_fallback_T,
+                     float d_losses, ConstMatrix d_later_TR, Matrix d_x_TD, const RouterGradients& gradients,
                      ConstMatrix previous_logits_TR, Matrix d_previous_TR) {
   const RouterConfig& router = config.router;
   const Assignments& list = saved.assignments;
@@ -320,7 +326,7 @@ void router_backward(const MoeConfig& config, const MoeWeights& weights, const M
   for (std::size_t s = 0; s < d_weight_S.size(); ++s)
     d_weight_A[static_cast<std::size_t>(saved.plan.assignment_of_slot_S[s])] = d_weight_S[s];
   apply_capacity_backward(list, d_fallback_T, d_weight_A);
-  find_weight_rule(router.normalise).backward(router, list, d_weight_A, d_score_A);
+  if (!router.dense_gradient) find_weight_rule(router.normalise).backward(router, list, d_weight_A, d_score_A);
 
   Tensor d_scores = Tensor::zeros(DType::kF32, saved.scores_TE.shape());
   Tensor d_logits = Tensor::zeros(DType::kF32, saved.logits_TR.shape());
@@ -343,6 +349,13 @@ void router_backward(const MoeConfig& config, const MoeWeights& weights, const M
     for (std::size_t a = 0; a < d_score_A.size(); ++a)
       if (list.dropped_A[a] != 0) d_score_A[a] = 0.0F;
   const SelectionRule& rule = find_selection_rule(router.select);
+  if (router.dense_gradient) {
+    const ExpertLease lease = acquire_all(weights);
+    Tensor dense = Tensor::zeros(DType::kF32, saved.scores_TE.shape());
+    dense_score_gradient(config, lease.weights_E, x_TD, d_y_TD, saved.valid_T, dense.matrix());
+    for (Index t = 0; t < list.tokens; ++t)
+      for (Index e = 0; e < to.scores_TE.cols; ++e) to.scores_TE(t, e) += dense.matrix()(t, e);
+  }
   if (rule.backward != nullptr) {
     rule.backward(router, selection_input(weights, call, saved, saved.scores_TE.matrix()), list, d_score_A,
                   to.logits_TR);
@@ -380,18 +393,9 @@ void router_backward(const MoeConfig& config, const MoeWeights& weights, const M
     for (Index d = 0; d < x_TD.cols; ++d) d_x_TD(t, d) += scaled.matrix()(t, d);
 }
 
-}  // namespace
-
-RoutingLosses moe_forward(const MoeConfig& config, const MoeWeights& weights, const MoeCall& call, ConstMatrix x_TD,
-                          Matrix y_TD, MoeSaved* saved) {
-  check(config, weights, call.valid_T, x_TD);
-  const Tensor layer_jitter = jittered(config.router, call, "layer", x_TD);
-  x_TD = view_or(layer_jitter, x_TD);
-  require(y_TD.rows == x_TD.rows && y_TD.cols == x_TD.cols, "y of [{}, {}] for x of [{}, {}]", y_TD.rows, y_TD.cols,
-          x_TD.rows, x_TD.cols);
-  MoeSaved not_kept;
-  MoeSaved& routed = saved != nullptr ? *saved : not_kept;
-  routed = MoeSaved{};
+// The part of the routed experts. Memory for their backward is filled only where it will run.
+RoutingLosses routed_forward(const MoeConfig& config, const MoeWeights& weights, const MoeCall& call, ConstMatrix x_TD,
+                             Matrix y_TD, MoeSaved& routed, bool keep) {
   route(config, weights, call, x_TD, routed);
 
   RoutingLosses losses;
@@ -415,10 +419,47 @@ RoutingLosses moe_forward(const MoeConfig& config, const MoeWeights& weights, co
   if (slots > 0) {
     const ExpertLease lease = acquire(weights, routed.plan);
     kernels::grouped_ffn_forward(config.expert.activation, x_TD, rows, lease.weights_E,
-                                 y_SD.matrix().slice_rows(0, slots), saved != nullptr ? &saved->experts : nullptr);
+                                 y_SD.matrix().slice_rows(0, slots), keep ? &routed.experts : nullptr);
   }
   special_experts_forward(config.router, weights.router, routed.plan, x_TD, y_SD.matrix());
   combine(routed.assignments, routed.plan, y_SD.matrix(), y_TD);
+  return losses;
+}
+
+// The routed experts' part of d_x_TD, which it overwrites, and of the gradients. Returns dL/d(weight) by slot.
+std::vector<float> routed_backward(const MoeConfig& config, const MoeWeights& weights, const MoeSaved& saved,
+                                   ConstMatrix x_TD, ConstMatrix d_y_TD, Matrix d_x_TD, const MoeGradients& gradients) {
+  Tensor d_x_SD = matrix_of(saved.plan.slots(), x_TD.cols);
+  std::vector<float> d_weight_S(static_cast<std::size_t>(saved.plan.slots()));
+  const kernels::GroupedRows rows = expert_rows(config.router, saved.plan);
+  const Index slots = rows.offset_E1.back();
+  if (slots > 0) {
+    const ExpertLease lease = acquire(weights, saved.plan);
+    kernels::grouped_ffn_backward(config.expert.activation, x_TD, rows, lease.weights_E, saved.experts, d_y_TD,
+                                  d_x_SD.matrix().slice_rows(0, slots),
+                                  std::span(d_weight_S).first(static_cast<std::size_t>(slots)), gradients.experts);
+  }
+  special_experts_backward(config.router, weights.router, saved.plan, x_TD, d_y_TD, d_x_SD.matrix(), d_weight_S,
+                           gradients.router);
+  combine(saved.assignments, saved.plan, d_x_SD.matrix(), d_x_TD);
+  return d_weight_S;
+}
+
+}  // namespace
+
+RoutingLosses moe_forward(const MoeConfig& config, const MoeWeights& weights, const MoeCall& call, ConstMatrix x_TD,
+                          Matrix y_TD, MoeSaved* saved) {
+  check(config, weights, call.valid_T, x_TD);
+  const Tensor layer_jitter = jittered(config.router, call, "layer", x_TD);
+  x_TD = view_or(layer_jitter, x_TD);
+  require(y_TD.rows == x_TD.rows && y_TD.cols == x_TD.cols, "y of [{}, {}] for x of [{}, {}]", y_TD.rows, y_TD.cols,
+          x_TD.rows, x_TD.cols);
+  MoeSaved not_kept;
+  MoeSaved& routed = saved != nullptr ? *saved : not_kept;
+  routed = MoeSaved{};
+  const RoutingLosses losses = find_selection_rule(config.router.select).mixes
+                                   ? soft_forward(config, weights, call, x_TD, y_TD, saved)
+                                   : routed_forward(config, weights, call, x_TD, y_TD, routed, saved != nullptr);
   if (config.shared.hidden > 0)
     add_shared_expert(config, weights, call.valid_T, x_TD, routed.assignments.fallback_T, y_TD, routed.shared_gate_T1,
                       saved != nullptr ? &saved->shared : nullptr);
@@ -448,27 +489,20 @@ void moe_backward(const MoeConfig& config, const MoeWeights& weights, MoeSaved& 
           "dy of [{}, {}] and dx of [{}, {}] for x of [{}, {}]", d_y_TD.rows, d_y_TD.cols, d_x_TD.rows, d_x_TD.cols,
           x_TD.rows, x_TD.cols);
 
-  Tensor d_x_SD = matrix_of(saved.plan.slots(), x_TD.cols);
-  std::vector<float> d_weight_S(static_cast<std::size_t>(saved.plan.slots()));
-  const kernels::GroupedRows rows = expert_rows(config.router, saved.plan);
-  const Index slots = rows.offset_E1.back();
-  if (slots > 0) {
-    const ExpertLease lease = acquire(weights, saved.plan);
-    kernels::grouped_ffn_backward(config.expert.activation, x_TD, rows, lease.weights_E, saved.experts, d_y_TD,
-                                  d_x_SD.matrix().slice_rows(0, slots),
-                                  std::span(d_weight_S).first(static_cast<std::size_t>(slots)), gradients.experts);
-  }
-  special_experts_backward(config.router, weights.router, saved.plan, x_TD, d_y_TD, d_x_SD.matrix(), d_weight_S,
-                           gradients.router);
+  const bool mixes = find_selection_rule(config.router.select).mixes;
+  std::vector<float> d_weight_S;
+  if (mixes)
+    soft_backward(config, weights, saved, x_TD, d_y_TD, d_x_TD, gradients);
+  else
+    d_weight_S = routed_backward(config, weights, saved, x_TD, d_y_TD, d_x_TD, gradients);
   saved.experts = {};
-  combine(saved.assignments, saved.plan, d_x_SD.matrix(), d_x_TD);
-  d_x_SD = {};
 
   std::vector<float> d_fallback_T;
   if (config.shared.hidden > 0)
     shared_expert_backward(config, weights, saved, x_TD, d_y_TD, d_x_TD, gradients, d_fallback_T);
-  router_backward(config, weights, saved, x_TD, d_weight_S, d_fallback_T, d_losses, d_logits_TR, d_x_TD,
-                  gradients.router, previous_logits_TR, d_previous_logits_TR);
+  if (!mixes)
+    router_backward(config, weights, saved, x_TD, d_y_TD, d_weight_S, d_fallback_T, d_losses, d_logits_TR, d_x_TD,
+                    gradients.router, previous_logits_TR, d_previous_logits_TR);
   if (layer_jitter.defined()) {
     const Tensor scaled = jittered(config.router, saved.call, "layer", d_x_TD);
     for (Index t = 0; t < d_x_TD.rows; ++t) std::copy_n(scaled.matrix().row(t), d_x_TD.cols, d_x_TD.row(t));

@@ -12,6 +12,7 @@
 #include "switchyard/kernels/matmul.hpp"
 #include "switchyard/tensor/half.hpp"
 #include "switchyard/tensor/tensor.hpp"
+#include "unit_rows.hpp"
 
 namespace switchyard::moe {
 namespace {
@@ -84,32 +85,7 @@ void linear_backward(const RouterConfig&, const RouterWeights& weights, ConstMat
 
 constexpr float kInitialScale = 2.0F;  // 1 / 0.5, Tutel's initial temperature
 constexpr float kLargestScale = 100.0F;
-constexpr float kNormEpsilon = 1e-12F;
-
-// Rows of length 1, and the length that each had.
-struct UnitRows {
-  explicit UnitRows(ConstMatrix m) : unit(matrix_of(m.rows, m.cols)), length(static_cast<std::size_t>(m.rows)) {
-    const Matrix to = unit.matrix();
-    for (Index r = 0; r < m.rows; ++r) {
-      double sum = 0.0;
-      for (Index c = 0; c < m.cols; ++c) sum += static_cast<double>(m(r, c)) * static_cast<double>(m(r, c));
-      const float norm = std::max(static_cast<float>(std::sqrt(sum)), kNormEpsilon);
-      length[static_cast<std::size_t>(r)] = norm;
-      for (Index c = 0; c < m.cols; ++c) to(r, c) = m(r, c) / norm;
-    }
-  }
-  // dL/dm from dL/dunit, in place: (d - unit <d, unit>) / length.
-  void backward(Matrix d) const {
-    const ConstMatrix u = unit.matrix();
-    for (Index r = 0; r < d.rows; ++r) {
-      float along = 0.0F;
-      for (Index c = 0; c < d.cols; ++c) along += d(r, c) * u(r, c);
-      for (Index c = 0; c < d.cols; ++c) d(r, c) = (d(r, c) - u(r, c) * along) / length[static_cast<std::size_t>(r)];
-    }
-  }
-  Tensor unit;
-  std::vector<float> length;
-};
+constexpr double kNormEpsilon = 1e-24;
 
 float unclamped_scale(const RouterWeights& weights) {
   return kInitialScale * std::exp(weights.parts[RouterPart::kTemperature](0, 0));
@@ -123,7 +99,7 @@ Tensor projected(const RouterConfig& router, const RouterWeights& weights, Const
 
 void cosine(const RouterConfig& router, const RouterWeights& weights, ConstMatrix x_TD, Matrix logits_TR) {
   const Tensor p = projected(router, weights, x_TD);
-  const UnitRows tokens(p.matrix()), experts(weights.router_ED);
+  const UnitRows tokens(p.matrix(), kNormEpsilon), experts(weights.router_ED, kNormEpsilon);
   product(router, tokens.unit.matrix(), experts.unit.matrix(), logits_TR);
   const float scale = std::min(unclamped_scale(weights), kLargestScale);
   for (Index t = 0; t < logits_TR.rows; ++t)
@@ -133,7 +109,7 @@ void cosine(const RouterConfig& router, const RouterWeights& weights, ConstMatri
 void cosine_backward(const RouterConfig& router, const RouterWeights& weights, ConstMatrix x_TD,
                      ConstMatrix d_logits_TR, Matrix d_x_TD, const RouterGradients& gradients) {
   const Tensor p = projected(router, weights, x_TD);
-  const UnitRows tokens(p.matrix()), experts(weights.router_ED);
+  const UnitRows tokens(p.matrix(), kNormEpsilon), experts(weights.router_ED, kNormEpsilon);
   const float scale = std::min(unclamped_scale(weights), kLargestScale);
   Tensor d_cosine = matrix_of(d_logits_TR.rows, d_logits_TR.cols);
   const Matrix d_cosine_TE = d_cosine.matrix();

@@ -116,6 +116,29 @@ constexpr std::array kPresets = {
              c.router.select = "expert-choice";
              c.router.top_k = 2;
            }},
+    Preset{"soft-moe", "experts work on mixes of all tokens; nothing chosen or dropped; not causal",
+           "Puigcerver et al. 2023, arXiv 2308.00951; google-research/vmoe", 0,
+           [](MoeConfig& c) { c.router.select = "soft"; }},
+    Preset{"fairscale-top2", "top-2, the second by logits with Gumbel noise, renormalised after drops",
+           "fairscale, nn/moe/top2gate.py", 0,
+           [](MoeConfig& c) {
+             softmax_top_k(c, 2, "sum");
+             c.router.select = "gshard";
+             c.router.second = "gumbel";
+             capacity(c, 1.0F, 1.0F, 1, "fairscale", "position-by-rank");
+             c.capacity.renormalise = true;
+             balance_of_first(c, 0.01F);
+           }},
+    Preset{"deepspeed-top2", "top-2, the second by logits with Gumbel noise, renormalised after drops",
+           "DeepSpeed, moe/sharded_moe.py, top2gating", 0,
+           [](MoeConfig& c) {
+             softmax_top_k(c, 2, "sum");
+             c.router.select = "gshard";
+             c.router.second = "gumbel";
+             capacity(c, 1.0F, 1.0F, 8, "deepspeed", "position-by-rank");
+             c.capacity.renormalise = true;
+             balance_of_first(c, 0.01F);
+           }},
     Preset{"deepspeed-top1", "top-1 by probability, capacity 1.0, random tokens dropped",
            "DeepSpeed, moe/sharded_moe.py, top1gating", 0,
            [](MoeConfig& c) {
@@ -190,7 +213,9 @@ constexpr std::array kPresets = {
            [](MoeConfig& c) {
              c.router.select = "sparse-mixer";
              c.router.top_k = 2;
+             c.router.threshold = 0.01F;
              c.router.jitter = 0.01F;
+             c.router.jitter_on = "layer";
            }},
     Preset{"deepseek-moe", "softmax, top-6 of 64 fine-grained experts, not renormalised; shared experts beside them",
            "Dai et al. 2024, arXiv 2401.06066; modeling_deepseek.py of DeepSeekMoE-16B", 64,

@@ -1,6 +1,7 @@
 #include "switchyard/moe/router_parts.hpp"
 
 #include "switchyard/moe/score.hpp"
+#include "switchyard/moe/select.hpp"
 
 namespace switchyard::moe {
 
@@ -17,6 +18,7 @@ std::vector<RouterPartShape> router_parts(const RouterConfig& router, Index widt
     parts.push_back({RouterPart::kConstants, "constants", router.constant_experts, width, false});
     parts.push_back({RouterPart::kConstantGate, "constant_gate", 2 * router.constant_experts, width, false});
   }
+  if (find_selection_rule(router.select).mixes) parts.push_back({RouterPart::kSlotScale, "slot_scale", 1, 1, false});
   return parts;
 }
 

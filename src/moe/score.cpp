@@ -4,6 +4,7 @@
 
 #include "named_table.hpp"
 #include "schemes.hpp"
+#include "switchyard/moe/select.hpp"
 
 namespace switchyard::moe {
 namespace {
@@ -19,6 +20,7 @@ constexpr std::array kScoreFunctions = {
 }  // namespace
 
 Index logits_of(const RouterConfig& router) {
+  if (find_selection_rule(router.select).mixes) return router.experts * router.slots;
   const ScoreFunction& score = find_score_function(router.score);
   return score.logits == nullptr ? router.choices() : score.logits(router);
 }

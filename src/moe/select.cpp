@@ -24,6 +24,7 @@ constexpr std::array kSelectionRules = {
     SelectionRule{"random", select_random, true, nullptr, check_forced},
     SelectionRule{"round-robin", select_round_robin, true, nullptr, check_forced},
     SelectionRule{"uniform", select_round_robin, true, nullptr, check_forced},
+    SelectionRule{"soft", nullptr, false, nullptr, check_forced, true, true},
     SelectionRule{"replay", select_replay, true, nullptr, check_forced},
 };
 

@@ -158,8 +158,8 @@ TEST(CheckpointTest, OwnDialectRefusesWhatItDoesNotKnow) {
     replace_in(folder.path() / "config.json", from, to);
     expect_refused(folder.path(), kind, message);
   };
-  refused("\"scale\": 0.5", "\"scale\": 0.5, \"jitter\": 0.1", ErrorKind::kUnsupported,
-          AllOf(HasSubstr("rows.row-0.moe.router.jitter"), HasSubstr("logits_bias")));
+  refused("\"scale\": 0.5", "\"scale\": 0.5, \"wobble\": 0.1", ErrorKind::kUnsupported,
+          AllOf(HasSubstr("rows.row-0.moe.router.wobble"), HasSubstr("logits_bias")));
   refused("\"swiglu\"", "\"tanh\"", ErrorKind::kBadInput,
           AllOf(HasSubstr("rows.row-0.moe.expert.activation"), HasSubstr("tanh"), HasSubstr("swiglu")));
   refused("\"half-split\"", "\"half\"", ErrorKind::kBadInput,

@@ -50,6 +50,38 @@ Values shazeer_deviation(const Values& x_TD, const Values& noise_ED, Index width
   return deviation;
 }
 
+Values soft_moe(const Values& x_TD, const Values& phi_SD, double log_scale, Index width,
+                const std::vector<std::uint8_t>& valid_T,
+                const std::function<Values(Index slot, const Values& x_D)>& expert) {
+  const Index tokens = static_cast<Index>(x_TD.size()) / width, slots = static_cast<Index>(phi_SD.size()) / width;
+  const auto real = [&](Index t) { return valid_T.empty() || valid_T[static_cast<std::size_t>(t)] != 0; };
+  const auto length = [&](const double* v) { return std::sqrt(dot_of(v, v, width) + 1e-6); };
+  const auto exponential = [&](Index t, Index s) {
+    const double *x = x_TD.data() + t * width, *phi = phi_SD.data() + s * width;
+    return std::exp(std::exp(log_scale) * dot_of(x, phi, width) / length(x) / length(phi));
+  };
+  Values y(x_TD.size(), 0.0);
+  for (Index s = 0; s < slots; ++s) {
+    double sum = 0.0;
+    Values mix(static_cast<std::size_t>(width), 0.0);
+    for (Index t = 0; t < tokens; ++t) sum += real(t) ? exponential(t, s) : 0.0;
+    if (sum == 0.0) continue;
+    for (Index t = 0; t < tokens; ++t)
+      for (Index d = 0; d < width; ++d)
+        if (real(t))
+          mix[static_cast<std::size_t>(d)] += exponential(t, s) / sum * x_TD[static_cast<std::size_t>(t * width + d)];
+    const Values out = expert(s, mix);
+    for (Index t = 0; t < tokens; ++t) {
+      if (!real(t)) continue;
+      double all = 0.0;
+      for (Index other = 0; other < slots; ++other) all += exponential(t, other);
+      for (Index d = 0; d < width; ++d)
+        y[static_cast<std::size_t>(t * width + d)] += exponential(t, s) / all * out[static_cast<std::size_t>(d)];
+    }
+  }
+  return y;
+}
+
 Values constant_expert(const double* x_D, const double* vector_D, const double* gate_2D, Index width) {
   const double keep = std::exp(dot_of(gate_2D, x_D, width)), give = std::exp(dot_of(gate_2D + width, x_D, width));
   Values y;

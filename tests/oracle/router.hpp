@@ -1,6 +1,7 @@
 #pragma once
 // The router's logits and what stands around them, in double, written from the formulas.
 
+#include <functional>
 #include <vector>
 
 #include "oracle/moe.hpp"
@@ -23,5 +24,10 @@ Values shazeer_deviation(const Values& x_TD, const Values& noise_ED, Index width
 
 // One token through an expert without matrices: a softmax of two decides between x and the vector.
 Values constant_expert(const double* x_D, const double* vector_D, const double* gate_2D, Index width);
+
+// Soft MoE over one sequence: `expert(slot, x)` is the output of the slot's expert for the mix x.
+Values soft_moe(const Values& x_TD, const Values& phi_SD, double log_scale, Index width,
+                const std::vector<std::uint8_t>& valid_T,
+                const std::function<Values(Index slot, const Values& x_D)>& expert);
 
 }  // namespace switchyard::oracle

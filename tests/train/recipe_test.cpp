@@ -58,15 +58,43 @@ count = 5
 hidden = 7
 shared_hidden = 9
 shared_gated = true
+bias = true
 
 [router]
+preset = 'moonlight'
 top_k = 3
-score = 'sigmoid'
-select = 'top-k'
-normalise = 'none'
-scale = 2.5
+logits = 'cosine'
+cosine_width = 8
 logits_bias = true
+residual = true
+temperature = 0.5
+precision = 'float64'
+score = 'sigmoid'
+levels = [2, 3]
+level_top_k = [1, 2]
+select = 'top-k'
 selection_bias = true
+groups = 1
+groups_kept = 1
+group_score = 'top-2-sum'
+threshold = 0.375
+second = 'all'
+hash_seed = 9
+slots = 2
+normalise = 'none'
+norm_p = 2.0
+scale = 2.5
+zero_experts = 1
+copy_experts = 2
+constant_experts = 3
+jitter = 0.125
+jitter_on = 'layer'
+noise = 'gaussian'
+noise_std = 0.25
+noise_on = 'selection'
+uniform_warmup = 5
+expert_dropout = 0.0625
+dense_gradient = false
 
 [capacity]
 factor = 1.5

@@ -133,7 +133,9 @@ Json moe_json(const moe::MoeConfig& moe) {
   Json json;
   json["router"] = keys_json([&](auto& v) {
     v("experts", moe.router.experts);
-    moe::visit_router(v, moe.router);
+    moe::visit_router_inference(v, moe.router);
+    // Noise matters to training alone, unless it brings weights.
+    if (moe.router.noise == "shazeer") v("noise", moe.router.noise);
   });
   json["expert"] = {{"hidden", moe.expert.hidden}, {"activation", kernels::activation_name(moe.expert.activation)}};
   if (moe.expert.bias) json["expert"]["bias"] = true;
@@ -146,7 +148,8 @@ moe::MoeConfig read_moe(const JsonConfig& json) {
   moe::MoeConfig moe;
   read_keys(json.object("router"), [&](auto& v) {
     v("experts", moe.router.experts);
-    moe::visit_router(v, moe.router);
+    moe::visit_router_inference(v, moe.router);
+    v("noise", moe.router.noise);
   });
   const JsonConfig expert = json.object("expert");
   check_keys(expert, {"hidden", "activation", "bias"});
@@ -181,13 +184,15 @@ LayerConfig read_row(const JsonConfig& json) {
 
 Json training_row_json(const moe::MoeConfig& moe) {
   Json json;
+  json["router"] = keys_json([&](auto& v) { moe::visit_router_training(v, moe.router); });
   json["capacity"] = keys_json([&](auto& v) { moe::visit_capacity(v, moe.capacity); });
   json["balance"] = keys_json([&](auto& v) { moe::visit_balance(v, moe.balance); });
   return json;
 }
 
 void read_training_row(const JsonConfig& json, moe::MoeConfig& moe) {
-  check_keys(json, {"capacity", "balance"});
+  check_keys(json, {"router", "capacity", "balance"});
+  if (json.has("router")) read_keys(json.object("router"), [&](auto& v) { moe::visit_router_training(v, moe.router); });
   read_keys(json.object("capacity"), [&](auto& v) { moe::visit_capacity(v, moe.capacity); });
   read_keys(json.object("balance"), [&](auto& v) { moe::visit_balance(v, moe.balance); });
 }

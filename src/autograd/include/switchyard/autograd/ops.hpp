@@ -67,10 +67,13 @@ struct MoeParameters {
 };
 struct MoeResult {
   Value y_TD;
+  Value logits_TR;  // only where `next_reads_logits`
   Value loss;  // [1]: RoutingLosses::total, differentiable
 };
+// previous_logits_TR: of the MoE layer before, where config.router.residual; null = none. It takes the place of
+// call.previous_logits_TR.
 MoeResult moe_ffn(Tape* tape, const Value& x_TD, const moe::MoeConfig& config, const MoeParameters& parameters,
-                  const moe::MoeCall& call);
+                  const moe::MoeCall& call, const Value* previous_logits_TR = nullptr, bool next_reads_logits = false);
 
 // Output projection and mean cross-entropy over the targets that are not kIgnoreTarget: [1], in nats. The sum is in
 // double in token order. `count` receives the number of targets.

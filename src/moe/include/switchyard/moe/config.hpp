@@ -48,6 +48,7 @@ struct RouterConfig {
   float threshold = 0.2F;          // of the rules that have one
   std::string second = "random";   // gshard: when the second expert is taken
   std::uint64_t hash_seed = 0;     // of the table of hash
+  Index slots = 1;                 // soft: an expert's slots in each sequence
   Index uniform_warmup = 0;        // training steps over which routing turns from uniform to learned
   float expert_dropout = 0.0F;     // training: an assignment is left out with this probability
   std::string normalise = "none";  // weights of the chosen: see weights.hpp

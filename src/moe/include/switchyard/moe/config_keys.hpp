@@ -6,9 +6,9 @@
 
 namespace switchyard::moe {
 
-// All but the number of experts, which a recipe has in another table.
+// What a router does outside training too. All but the number of experts, which a recipe has in another table.
 template <class V, class Router>
-void visit_router(V& v, Router& c) {
+void visit_router_inference(V& v, Router& c) {
   v("top_k", c.top_k);
   v("logits", c.logits);
   v("cosine_width", c.cosine_width);
@@ -16,11 +16,6 @@ void visit_router(V& v, Router& c) {
   v("residual", c.residual);
   v("temperature", c.temperature);
   v("precision", c.precision);
-  v("jitter", c.jitter);
-  v("jitter_on", c.jitter_on);
-  v("noise", c.noise);
-  v("noise_std", c.noise_std);
-  v("noise_on", c.noise_on);
   v("score", c.score);
   v("levels", c.levels);
   v("level_top_k", c.level_top_k);
@@ -32,15 +27,32 @@ void visit_router(V& v, Router& c) {
   v("threshold", c.threshold);
   v("second", c.second);
   v("hash_seed", c.hash_seed);
-  v("uniform_warmup", c.uniform_warmup);
-  v("expert_dropout", c.expert_dropout);
+  v("slots", c.slots);
   v("normalise", c.normalise);
   v("norm_p", c.norm_p);
   v("scale", c.scale);
-  v("dense_gradient", c.dense_gradient);
   v("zero_experts", c.zero_experts);
   v("copy_experts", c.copy_experts);
   v("constant_experts", c.constant_experts);
+}
+
+// What it does in training only. (Noise "shazeer" has weights all the same.)
+template <class V, class Router>
+void visit_router_training(V& v, Router& c) {
+  v("jitter", c.jitter);
+  v("jitter_on", c.jitter_on);
+  v("noise", c.noise);
+  v("noise_std", c.noise_std);
+  v("noise_on", c.noise_on);
+  v("uniform_warmup", c.uniform_warmup);
+  v("expert_dropout", c.expert_dropout);
+  v("dense_gradient", c.dense_gradient);
+}
+
+template <class V, class Router>
+void visit_router(V& v, Router& c) {
+  visit_router_inference(v, c);
+  visit_router_training(v, c);
 }
 
 template <class V, class Capacity>

@@ -6,6 +6,7 @@
 //   router_temperature  [1, 1]  log of the cosine router's scale, relative to its initial value
 //   router_residual     [R, R]  of the logits of the MoE layer before (MoE++)
 //   constants           [Z, D]  the constant experts' vectors
+//   slot_scale          [1, 1]  log of the scale of Soft MoE's logits
 //   constant_gate       [2Z, D] how much of its input and of the vector a constant expert gives: a softmax of two
 
 #include <array>
@@ -17,7 +18,7 @@
 
 namespace switchyard::moe {
 
-enum class RouterPart { kNoise, kProjection, kTemperature, kResidual, kConstants, kConstantGate, kCount };
+enum class RouterPart { kNoise, kProjection, kTemperature, kResidual, kConstants, kConstantGate, kSlotScale, kCount };
 inline constexpr std::size_t kRouterParts = static_cast<std::size_t>(RouterPart::kCount);
 
 struct RouterPartShape {

@@ -65,6 +65,7 @@ struct SelectionInput {
 //                  2409.12136, as published with Phi-3.5-MoE, whose jitter is threshold 0.01
 //   random         K different experts, uniformly (Megatron-LM's forced load balancing)
 //   round-robin, uniform  token t gets experts (t K + i) mod E (torchtitan's forced load balance)
+//   soft           every expert works on mixes of all tokens: soft.hpp. Not causal
 //   replay         the experts of SelectionInput::replayed, with the scores of now; padding gets none. kBadInput where
 //                  shapes differ
 struct SelectionRule {
@@ -78,6 +79,7 @@ struct SelectionRule {
   // that begins "router.key: found, expected ...".
   void (*check)(const RouterConfig& router) = nullptr;
   bool fixed_load = false;  // every expert takes a given number of tokens, so that a capacity makes no sense
+  bool mixes = false;       // no choice at all: soft.hpp has its own forward and backward, and `select` is null
 };
 
 // The K best of choice + bias, best first: any number goes before NaN, the lowest index wins a tie. For rules that end
