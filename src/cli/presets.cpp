@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "command.hpp"
+#include "switchyard/base/error.hpp"
 #include "switchyard/moe/config_keys.hpp"
 #include "switchyard/moe/presets.hpp"
 
@@ -76,9 +77,17 @@ void print_list() {
       moe::presets().size());
 }
 
+const moe::Preset& chosen(const std::string& name) {
+  try {
+    return moe::find_preset(name);
+  } catch (const Error& error) {
+    fail(ErrorKind::kUsage, "{}", error.what());
+  }
+}
+
 void run(const Options& options) {
   if (!options.name.empty()) {
-    const moe::Preset& preset = moe::find_preset(options.name);
+    const moe::Preset& preset = chosen(options.name);
     if (options.json)
       fmt::print("{}\n", preset_json(preset, config_json(resolved(preset))).dump());
     else

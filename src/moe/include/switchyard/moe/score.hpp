@@ -2,7 +2,7 @@
 // From router logits to scores, one score an expert and token.
 //   softmax   p_e = exp(r_e) / sum exp(r)       Shazeer et al. 2017, arXiv 1701.06538
 //   sigmoid   s_e = 1 / (1 + exp(-r_e))         DeepSeek-V3, arXiv 2412.19437
-//   sqrt-softplus  s_e = sqrt(log(1 + exp(r_e)))                               DeepSeek-V4, Megatron "sqrtsoftplus"
+//   sqrt-softplus  s_e = sqrt(log(1 + exp(r_e)))                               Megatron-LM, "sqrtsoftplus"
 //   tree      product, along the path to leaf e, of softmaxes among siblings   hierarchical MoE, Shazeer et al. 2017,
 //             appendix B, to any depth. RouterConfig::levels are the branches a level; the logits of a token are those
 //             of all nodes but the root, level by level, the children of a node side by side

@@ -32,8 +32,7 @@ struct SelectionInput {
 //                  largest key (DeepSeek-V2, arXiv 2405.04434); "top-2-sum": the sum of the two largest (DeepSeek-V3,
 //                  arXiv 2412.19437); "top-share": the sum of the K / groups_kept largest (Megatron-LM)
 //   tree           level by level, the level_top_k[l] best children of each kept node, a node counting for the sum of
-//   its
-//                  leaves' keys. Hierarchical MoE, Shazeer et al. 2017, arXiv 1701.06538, appendix B
+//                  its leaves' keys. Hierarchical MoE, Shazeer et al. 2017, arXiv 1701.06538, appendix B
 //   gshard         the best expert and, as `second` says, the best of the others: "all" always, "none" never, "random"
 //                  with probability min(1, g2 / threshold) (mesh-tensorflow), "threshold" where g2 > threshold,
 //                  "gshard" where 2 g2 > U(0, 1) (Lepikhin et al. 2020, arXiv 2006.16668, algorithm 1), with g2 the
@@ -41,22 +40,19 @@ struct SelectionInput {
 //                  also outside training (fairscale, DeepSpeed). A second that is not taken is in the list as dropped:
 //                  weights are made of both scores (normalise "sum": the first's is g1 / (g1 + g2) all the same)
 //   expert-choice  each expert takes the C = ceil(T K / E) tokens with the largest key for it, of each sequence. Zhou
-//   et
-//                  al. 2022, arXiv 2202.09368. Not causal
+//                  et al. 2022, arXiv 2202.09368. Not causal
 //   hash           K experts that a random table has for the token's id, with score 1. Roller et al. 2021, arXiv
 //                  2106.04426. Needs token ids, else kBadInput
-//   hash-gated     the same experts with their learned scores (DeepSeek-V4)
+//   hash-gated     the same experts with their learned scores
 //   sinkhorn       in training the K largest of exp(logits) scaled until every expert has the same sum (Megatron-LM's
 //                  sinkhorn: mean change of the experts' factors at most 1e-4, here of at most 256 rounds; a row is
 //                  divided by its largest element first, so that exp cannot overflow). Outside training the K largest
 //                  logits, which is causal
 //   base           in training an assignment of tokens to experts of at most ceil(T / E) tokens each, whose sum of
-//   logits
-//                  is by an auction within T (max - min) / 256 of the largest there is, unless it takes more than 64
-//                  bids a token. Lewis et al. 2021, arXiv 2103.16716. Outside training the largest logit
+//                  logits is by an auction within T (max - min) / 256 of the largest there is, unless it takes more
+//                  than 64 bids a token. Lewis et al. 2021, arXiv 2103.16716. Outside training the largest logit
 //   top-p          the fewest best whose scores (as shares of all scores) sum to more than threshold, at most K. Huang
-//   et
-//                  al. 2024, arXiv 2403.07652
+//                  et al. 2024, arXiv 2403.07652
 //   threshold      all with key > threshold, at least the best and at most K
 //   sparse-mixer   K times: of those not yet taken, mask experts with (max - r) / max(|r|, max) > 2 threshold, take in
 //                  training a sample of the softmax over the rest (outside: the largest logit); score_A is its share,

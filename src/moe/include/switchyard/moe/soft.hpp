@@ -1,7 +1,7 @@
 #pragma once
-// Soft MoE (Puigcerver et al. 2023, arXiv 2308.00951), router.select "soft": experts work on slots, which are mixes of all
-// tokens of a sequence, and every token gets a mix of all slots. Nothing is chosen and nothing dropped. A token's output
-// depends on later tokens.
+// Soft MoE (Puigcerver et al. 2023, arXiv 2308.00951), router.select "soft": experts work on slots, which are mixes of
+// all tokens of a sequence, and every token gets a mix of all slots. Nothing is chosen and nothing dropped. A token's
+// output depends on later tokens.
 //
 //   r_ts = scale <x_t / |x_t|, phi_s / |phi_s|>, lengths sqrt(sum of squares + 1e-6), scale = exp(slot_scale)
 //   slot_s = sum_t softmax over t (r)_ts x_t       y_t = sum_s softmax over s (r)_ts E(slot_s)
