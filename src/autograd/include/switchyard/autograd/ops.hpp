@@ -54,7 +54,7 @@ struct MoeParameters {
   Parameter* router_ED = nullptr;
   Parameter* router_bias_E = nullptr;
   std::array<Parameter*, moe::kRouterParts> router_parts{};  // by moe::RouterPart
-  Parameter* selection_bias_E = nullptr;  // a buffer
+  Parameter* selection_bias_E = nullptr;                     // a buffer
   Parameter* gate_EFD = nullptr;
   Parameter* up_EFD = nullptr;
   Parameter* down_EDF = nullptr;
@@ -68,7 +68,7 @@ struct MoeParameters {
 struct MoeResult {
   Value y_TD;
   Value logits_TR;  // only where `next_reads_logits`
-  Value loss;  // [1]: RoutingLosses::total, differentiable
+  Value loss;       // [1]: RoutingLosses::total, differentiable
 };
 // previous_logits_TR: of the MoE layer before, where config.router.residual; null = none. It takes the place of
 // call.previous_logits_TR.

@@ -64,7 +64,7 @@ struct MoeSaved {
   Assignments assignments;
   DispatchPlan plan;
   kernels::GroupedFfnSaved experts, shared;
-  Tensor shared_gate_T1;  // sigmoid(x . g); only for a gated shared expert
+  Tensor shared_gate_T1;                                              // sigmoid(x . g); only for a gated shared expert
   Tensor soft_dispatch_TS, soft_combine_TS, soft_in_SD, soft_out_SD;  // only of a layer that mixes (soft.hpp)
   std::vector<std::uint8_t> valid_T;
   std::vector<Index> load_before_E;
