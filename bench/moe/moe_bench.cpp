@@ -129,7 +129,7 @@ void BM_ForwardByExperts(benchmark::State& state) {
   state.counters["x E=8"] = with_eight > 0.0 ? seconds / with_eight : 0.0;
 }
 
-// Everything in the layer that is not an expert, one stage a row, at E=128 K=8 T=2048.
+// Everything in the layer that is not an expert, one stage a row, at K=8 T=2048.
 struct Stages {
   explicit Stages(const benchmark::State& state) : problem(state) {
     problem.forward(&saved);
@@ -234,7 +234,8 @@ void decode(benchmark::internal::Benchmark* benchmark) {
   benchmark->Args({8, 2, 1024, 1})->Args({128, 8, 256, 1});
 }
 void stage(benchmark::internal::Benchmark* benchmark) {
-  benchmark->ArgNames({"E", "K", "F", "T"})->Unit(benchmark::kMillisecond)->UseRealTime()->Args({128, 8, 256, 2048});
+  benchmark->ArgNames({"E", "K", "F", "T"})->Unit(benchmark::kMillisecond)->UseRealTime();
+  for (const Index experts : {64, 128, 256}) benchmark->Args({experts, 8, 256, 2048});
 }
 
 BENCHMARK(BM_Forward)->Apply(layers);
