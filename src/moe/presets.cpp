@@ -51,6 +51,25 @@ void balance_of_first(MoeConfig& c, float coefficient) {
   c.balance.load_balance_counts = "first";
 }
 
+// Top-2 with mesh-tensorflow's capacity: factor 1.25 in training, 2 outside, first choices before second ones.
+void gshard(MoeConfig& c, const char* second) {
+  softmax_top_k(c, 2, "sum");
+  c.router.select = "gshard";
+  c.router.second = second;
+  capacity(c, 1.25F, 2.0F, 4, "mesh", "position-by-rank");
+  balance_of_first(c, 0.01F);
+}
+
+// Top-2 whose second is taken by noisy logits; weights are made after drops.
+void gumbel_second(MoeConfig& c, Index minimum, const char* formula) {
+  softmax_top_k(c, 2, "sum");
+  c.router.select = "gshard";
+  c.router.second = "gumbel";
+  capacity(c, 1.0F, 1.0F, minimum, formula, "position-by-rank");
+  c.capacity.renormalise = true;
+  balance_of_first(c, 0.01F);
+}
+
 constexpr std::array kPresets = {
     Preset{"shazeer-2017", "noisy top-4: learned softplus noise, softmax over the chosen, CV^2 losses",
            "Shazeer et al. 2017, arXiv 1701.06538", 0,
@@ -61,15 +80,7 @@ constexpr std::array kPresets = {
              c.balance.load_cv = 0.1F;
            }},
     Preset{"gshard", "top-2, the second at random by its weight, renormalised before drops, groups' capacity",
-           "mesh-tensorflow, transformer/moe.py, _top_2_gating", 0,
-           [](MoeConfig& c) {
-             softmax_top_k(c, 2, "sum");
-             c.router.select = "gshard";
-             c.router.second = "random";
-             c.router.threshold = 0.2F;
-             capacity(c, 1.25F, 2.0F, 4, "mesh", "position-by-rank");
-             balance_of_first(c, 0.01F);
-           }},
+           "mesh-tensorflow, transformer/moe.py, _top_2_gating", 0, [](MoeConfig& c) { gshard(c, "random"); }},
     Preset{"switch", "top-1 with its probability as weight, jittered router input, capacity 1.25 by position",
            "Fedus et al. 2021, arXiv 2101.03961; transformers, modeling_switch_transformers.py", 0,
            [](MoeConfig& c) {
@@ -80,21 +91,10 @@ constexpr std::array kPresets = {
              balance_of_first(c, 0.01F);
            }},
     Preset{"glam", "top-2 of 64 with GShard's gating, every second expert kept", "Du et al. 2021, arXiv 2112.06905", 64,
-           [](MoeConfig& c) {
-             softmax_top_k(c, 2, "sum");
-             c.router.select = "gshard";
-             c.router.second = "all";
-             capacity(c, 1.25F, 2.0F, 4, "mesh", "position-by-rank");
-             balance_of_first(c, 0.01F);
-           }},
+           [](MoeConfig& c) { gshard(c, "all"); }},
     Preset{"st-moe", "GShard's top-2 with the router z-loss", "Zoph et al. 2022, arXiv 2202.08906", 32,
            [](MoeConfig& c) {
-             softmax_top_k(c, 2, "sum");
-             c.router.select = "gshard";
-             c.router.second = "random";
-             c.router.threshold = 0.2F;
-             capacity(c, 1.25F, 2.0F, 4, "mesh", "position-by-rank");
-             balance_of_first(c, 0.01F);
+             gshard(c, "random");
              c.balance.z_loss = 0.001F;
            }},
     Preset{"base-layers", "one expert each by a balanced assignment, weight is a sigmoid",
@@ -120,25 +120,9 @@ constexpr std::array kPresets = {
            "Puigcerver et al. 2023, arXiv 2308.00951; google-research/vmoe", 0,
            [](MoeConfig& c) { c.router.select = "soft"; }},
     Preset{"fairscale-top2", "top-2, the second by logits with Gumbel noise, renormalised after drops",
-           "fairscale, nn/moe/top2gate.py", 0,
-           [](MoeConfig& c) {
-             softmax_top_k(c, 2, "sum");
-             c.router.select = "gshard";
-             c.router.second = "gumbel";
-             capacity(c, 1.0F, 1.0F, 1, "fairscale", "position-by-rank");
-             c.capacity.renormalise = true;
-             balance_of_first(c, 0.01F);
-           }},
+           "fairscale, nn/moe/top2gate.py", 0, [](MoeConfig& c) { gumbel_second(c, 1, "fairscale"); }},
     Preset{"deepspeed-top2", "top-2, the second by logits with Gumbel noise, renormalised after drops",
-           "DeepSpeed, moe/sharded_moe.py, top2gating", 0,
-           [](MoeConfig& c) {
-             softmax_top_k(c, 2, "sum");
-             c.router.select = "gshard";
-             c.router.second = "gumbel";
-             capacity(c, 1.0F, 1.0F, 8, "deepspeed", "position-by-rank");
-             c.capacity.renormalise = true;
-             balance_of_first(c, 0.01F);
-           }},
+           "DeepSpeed, moe/sharded_moe.py, top2gating", 0, [](MoeConfig& c) { gumbel_second(c, 8, "deepspeed"); }},
     Preset{"deepspeed-top1", "top-1 by probability, capacity 1.0, random tokens dropped",
            "DeepSpeed, moe/sharded_moe.py, top1gating", 0,
            [](MoeConfig& c) {
