@@ -28,6 +28,7 @@ void run(const Options& options) {
   std::string prompt = options.prompt;
   if (!options.file.empty()) prompt = read_text(options.file);
   const auto engine = runtime::Engine::load(options.model);
+  if (!options.allow_non_causal) runtime::require_causal(engine->transformer().config());
   const text::Tokenizer& tokenizer = engine->tokenizer();
   const auto ids = tokenizer.encode(prompt);
   runtime::Session session(engine->transformer(), options.context);

@@ -1,12 +1,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <chrono>
-#include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "command.hpp"
+#include "interrupt.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
 #include "switchyard/base/progress.hpp"
@@ -22,17 +21,6 @@ struct Options {
   Index seeds = 0, jobs = 0;
   bool quick = false, json = false;
 };
-
-// The only state that a signal handler may touch.
-std::atomic<bool> g_stop{false};
-std::atomic<int> g_signal{0};
-static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
-
-void on_interrupt(int signal) {
-  g_signal.store(signal);
-  g_stop.store(true);
-  std::signal(signal, SIG_DFL);  // a second one ends the program at once; the runs then save and stop too
-}
 
 class Console final : public train::LabListener {
  public:
@@ -126,9 +114,8 @@ void run(const Options& options, const std::string& program) {
   how.out = options.out;
   how.program = std::filesystem::read_symlink("/proc/self/exe");
   how.jobs = options.jobs > 0 ? options.jobs : ThreadArena().threads();
-  how.stop = &g_stop;
-  std::signal(SIGINT, on_interrupt);
-  std::signal(SIGTERM, on_interrupt);
+  how.stop = &interrupted();
+  catch_interrupts();
   Console console;
   const auto results = train::run_lab(lab, how, console);
   console.clear();
@@ -148,7 +135,7 @@ void run(const Options& options, const std::string& program) {
   if (unfinished > 0) {
     fmt::print(stderr, "\nstopped with {} of {} runs to do; what ran is saved\ngo on with: {}\n", unfinished,
                results.size(), command_again(options, program));
-    throw Interrupted{g_signal.load()};
+    throw Interrupted{interrupting_signal()};
   }
   if (failed > 0) {
     fail(ErrorKind::kBadInput, "{} of {} runs failed (the report says why); the same command tries them again", failed,

@@ -1,12 +1,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <chrono>
-#include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "command.hpp"
+#include "interrupt.hpp"
 #include "routing_text.hpp"
 #include "run_summary.hpp"
 #include "switchyard/base/error.hpp"
@@ -24,17 +23,6 @@ struct Options {
   bool resume = false, json = false;
   int threads = 0;
 };
-
-// The only state that a signal handler may touch.
-std::atomic<bool> g_stop{false};
-std::atomic<int> g_signal{0};
-static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
-
-void on_interrupt(int signal) {
-  g_signal.store(signal);
-  g_stop.store(true);
-  std::signal(signal, SIG_DFL);  // a second one ends the program at once
-}
 
 // Draws the live line on a terminal; elsewhere prints a plain line now and then.
 class Console final : public train::TrainListener {
@@ -160,13 +148,12 @@ void print_summary(const RunSummary& summary, const Console& console, const std:
 void run(const Options& options, const std::string& program) {
   const train::Recipe recipe = train::load_recipe(options.recipe, options.set);
   const std::string out = options.out.empty() ? default_out(options.recipe) : options.out;
-  std::signal(SIGINT, on_interrupt);
-  std::signal(SIGTERM, on_interrupt);
+  catch_interrupts();
   Console console(options.json);
   train::TrainOptions how;
   how.out = out;
   how.resume = options.resume;
-  how.stop = &g_stop;
+  how.stop = &interrupted();
   const train::TrainResult result = train::train(recipe, how, console);
   if (!result.finished) {
     fmt::print(stderr, "\nstopped at step {}; {}\ngo on with: {} train {} --out {} --resume\n", result.step,
@@ -175,7 +162,7 @@ void run(const Options& options, const std::string& program) {
     if (options.json) {
       fmt::print("{}\n", nlohmann::ordered_json{{"step", result.step}, {"finished", false}}.dump());
     }
-    throw Interrupted{g_signal.load()};
+    throw Interrupted{interrupting_signal()};
   }
   const RunSummary summary = summarize_run(out);
   write_run_report(out, std::filesystem::path(out) / "report.html", summary);

@@ -77,4 +77,8 @@ std::vector<kernels::FfnGradients> expert_gradients(Tensor& gate_EFD, Tensor& up
   return views_of<kernels::FfnGradients>(gate_EFD, up_EFD, down_EDF, gate_bias_EF, up_bias_EF, down_bias_ED);
 }
 
+ExpertLease acquire_all(ExpertStore& store) {
+  return store.acquire(std::vector<std::int32_t>(static_cast<std::size_t>(store.experts()), 1));
+}
+
 }  // namespace switchyard::moe

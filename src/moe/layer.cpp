@@ -23,8 +23,6 @@
 namespace switchyard::moe {
 namespace {
 
-Tensor matrix_of(Index rows, Index cols) { return Tensor::uninitialized(DType::kF32, {rows, cols}); }
-
 // A vector as the weight of a linear layer with one output.
 ConstMatrix as_row(std::span<const float> v) { return {v.data(), 1, static_cast<Index>(v.size())}; }
 
@@ -253,10 +251,6 @@ RoutingLosses losses_of(const MoeConfig& config, const MoeCall& call, const MoeS
   return losses;
 }
 
-ExpertLease acquire_all(const MoeWeights& weights) {
-  return weights.experts->acquire(std::vector<std::int32_t>(static_cast<std::size_t>(weights.experts->experts()), 1));
-}
-
 ExpertLease acquire(const MoeWeights& weights, const DispatchPlan& plan) {
   std::vector<std::int32_t> load_E(static_cast<std::size_t>(weights.experts->experts()));
   for (std::size_t e = 0; e < load_E.size(); ++e) load_E[e] = plan.offset_E1[e + 1] - plan.offset_E1[e];
@@ -350,7 +344,7 @@ void router_backward(const MoeConfig& config, const MoeWeights& weights, const M
       if (list.dropped_A[a] != 0) d_score_A[a] = 0.0F;
   const SelectionRule& rule = find_selection_rule(router.select);
   if (router.dense_gradient) {
-    const ExpertLease lease = acquire_all(weights);
+    const ExpertLease lease = acquire_all(*weights.experts);
     Tensor dense = Tensor::zeros(DType::kF32, saved.scores_TE.shape());
     dense_score_gradient(config, lease.weights_E, x_TD, d_y_TD, saved.valid_T, dense.matrix());
     for (Index t = 0; t < list.tokens; ++t)

@@ -17,8 +17,6 @@
 namespace switchyard::moe {
 namespace {
 
-Tensor matrix_of(Index rows, Index cols) { return Tensor::uninitialized(DType::kF32, {rows, cols}); }
-
 // ---- precision of the product
 
 float to_bf16_and_back(float value) { return to_float(to_bfloat16(value)); }

@@ -6,8 +6,11 @@
 #include <span>
 
 #include "switchyard/base/index.hpp"
+#include "switchyard/tensor/tensor.hpp"
 
 namespace switchyard::moe {
+
+inline Tensor matrix_of(Index rows, Index cols) { return Tensor::uninitialized(DType::kF32, {rows, cols}); }
 
 // Rows a task, so that a task is worth its start: some ten microseconds of simple work.
 inline Index row_grain(Index cols) { return std::max<Index>(1, 16384 / std::max<Index>(cols, 1)); }

@@ -17,8 +17,6 @@ namespace {
 
 constexpr double kLengthEpsilon = 1e-6;
 
-Tensor matrix_of(Index rows, Index cols) { return Tensor::uninitialized(DType::kF32, {rows, cols}); }
-
 // Which rows belong together. Slots of all sequences are stored expert by expert, so that the grouped kernel can take
 // them as they are: row (expert * sequences + sequence) * slots an expert + slot.
 struct Layout {
@@ -81,10 +79,6 @@ float scale_of(const MoeWeights& weights) { return std::exp(weights.router.parts
 Matrix rows_of(Tensor& tensor, Index begin, Index end) { return tensor.matrix().slice_rows(begin, end - begin); }
 ConstMatrix rows_of(const Tensor& tensor, Index begin, Index end) {
   return tensor.matrix().slice_rows(begin, end - begin);
-}
-
-ExpertLease acquire_all(const MoeWeights& weights) {
-  return weights.experts->acquire(std::vector<std::int32_t>(static_cast<std::size_t>(weights.experts->experts()), 1));
 }
 
 // Every token with every expert, for observers.
@@ -150,7 +144,7 @@ RoutingLosses soft_forward(const MoeConfig& config, const MoeWeights& weights, c
                                .training = call.training});
   saved.soft_out_SD = matrix_of(layout.rows(), width);
   if (layout.rows() > 0) {
-    const ExpertLease lease = acquire_all(weights);
+    const ExpertLease lease = acquire_all(*weights.experts);
     kernels::grouped_ffn_forward(config.expert.activation, std::as_const(saved.soft_in_SD).matrix(), layout.grouped(),
                                  lease.weights_E, saved.soft_out_SD.matrix(),
                                  kept != nullptr ? &saved.experts : nullptr);
@@ -183,7 +177,7 @@ void soft_backward(const MoeConfig& config, const MoeWeights& weights, MoeSaved&
     scatter(layout, b, std::as_const(d_slots).matrix(), d_out.matrix());
   }
   if (layout.rows() > 0) {
-    const ExpertLease lease = acquire_all(weights);
+    const ExpertLease lease = acquire_all(*weights.experts);
     std::vector<float> d_weight(static_cast<std::size_t>(layout.rows()));
     kernels::grouped_ffn_backward(config.expert.activation, std::as_const(saved.soft_in_SD).matrix(), layout.grouped(),
                                   lease.weights_E, saved.experts, std::as_const(d_out).matrix(), d_in.matrix(),

@@ -90,8 +90,6 @@ void Session::run(std::span<const std::int32_t> ids) {
   }
 }
 
-namespace {
-
 void require_causal(const model::ModelConfig& config) {
   for (std::size_t i = 0; i < config.layers.size(); ++i) {
     if (!config.layers[i].moe) continue;
@@ -105,8 +103,6 @@ void require_causal(const model::ModelConfig& config) {
     }
   }
 }
-
-}  // namespace
 
 Generation generate(Session& session, std::span<const std::int32_t> prompt, Sampler& sampler,
                     const GenerateOptions& options) {

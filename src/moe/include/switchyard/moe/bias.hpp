@@ -1,9 +1,8 @@
 #pragma once
 // Balancing without a loss: the selection bias b_e, which selection adds to the score of expert e, moves once an
 // optimiser step. Rules of balance.bias_update, u = balance.bias_update_rate:
-//   sign      b_e += u * sign(mean(load) - load_e), so that experts with less than the mean are chosen more often.
-//   load:
-//             assignments an expert got over the whole batch, after drops, without padding. arXiv 2408.15664;
+//   sign      b_e += u * sign(mean(load) - load_e): experts with less than the mean are chosen more often. load is the
+//             assignments that an expert got over the whole batch, after drops, without padding. arXiv 2408.15664;
 //             DeepSeek-V3
 //   quantile  b_e += u * (b'_e - b_e), where b' is what would have sent every expert its share of the tokens: b'_e =
 //             -(the (floor(T K / E) + 1)-th largest over tokens of s_e - a), a = a token's (K+1)-th largest s + b; the

@@ -4,9 +4,11 @@
 // Formulas (tokens T without padding, K, E experts with weights, f the factor), at most T and at least `minimum`:
 //   megatron    ceil(T K / E f)
 //   deepspeed   ceil(T / E f K), the same number; its minimum is 4
-//   tutel       K floor(f ceil(T / E)). Its f = 0, "as many as there are", is our dropless; its f < 0 drops what -f
-//   does. fairscale   floor(2 T / E), whatever f mesh        floor(T f / E), whatever K; its minimum is 4 flaxformer  T
-//   f / E rounded to the nearest, a half to the even number, whatever K; its minimum is 4
+//   tutel       K floor(f ceil(T / E)). Its f = 0 ("as many as there are") is our dropless; its f < 0 drops as -f does
+//   fairscale   floor(2 T / E), whatever f
+//   mesh        floor(T f / E), whatever K; its minimum is 4
+//   flaxformer  T f / E rounded to the nearest, a half to the even number, whatever K; its minimum is 4
+//
 // Sources: the libraries of these names; mesh is mesh-tensorflow.
 // Drop rules:
 //   probs             each expert keeps the assignments with the largest scores (ties: the earlier token)

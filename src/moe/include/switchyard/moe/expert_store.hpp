@@ -29,6 +29,9 @@ class ExpertStore {
   virtual ExpertLease acquire(std::span<const std::int32_t> load_E) = 0;
 };
 
+// Every expert of the store.
+ExpertLease acquire_all(ExpertStore& store);
+
 // Experts that are in memory anyway: three stacked float32 tensors, gate and up [E, F, D] and down [E, D, F]; gate is
 // undefined where the activation is not gated. Their biases, undefined where there are none, are gate and up [E, F] and
 // down [E, D]. Keeps references: the tensors must outlive the store. Shapes that do not belong together are kInternal.

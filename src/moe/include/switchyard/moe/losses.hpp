@@ -6,9 +6,8 @@
 //                   same experts. Switch, arXiv 2101.03961. load_balance_scope: over the call; over each "sequence",
 //                   then the mean (DeepSeek); or f over the "global-batch" as far as it has come (arXiv 2501.11873).
 //                   load_balance_counts "first": only each token's first choice counts (GShard).
-//   importance_cv   CV^2 of the sums over tokens of each expert's weights, as the weight rule makes them. Shazeer et
-//   al.
-//                   2017, arXiv 1701.06538. CV^2 = variance / (mean^2 + 1e-10).
+//   importance_cv   CV^2 of the sums over tokens of each expert's weights, as the weight rule makes them. Shazeer
+//                   et al. 2017, arXiv 1701.06538. CV^2 = variance / (mean^2 + 1e-10).
 //   load_cv         CV^2 of the smooth load: the sum over tokens of the probability that the expert is among the top K
 //                   if its noise is drawn again, Phi((clean - threshold) / std), where the threshold is the (K+1)-th
 //                   noisy logit for an expert that is in and the K-th for one that is not. Ibid. Without noise on the
@@ -16,10 +15,10 @@
 //   usage_variance  mean over e of (E f_e - 1)^2: the variance of the usage counts over the square of their mean. c has
 //                   no gradient, so P takes its place there: d(E f_e) = E dP_e.
 //   device          D * sum_d f_d P_d over `devices` equal groups of experts, f and P summed over the group. 1 when
-//   even. communication   sum_d D / (M T) t_d P_d, t_d the tokens sent to group d, M the groups that a token may be
-//   sent to:
-//                   groups_kept where the groups are those of selection, else min(K, D). Both DeepSeek-V2, arXiv
-//                   2405.04434.
+//                   even.
+//   communication   sum_d D / (M T) t_d P_d, t_d the tokens sent to group d, M the groups that a token may be sent
+//                   to: groups_kept where the groups are those of selection, else min(K, D). Both DeepSeek-V2, arXiv
+//                   2405.04434, here over the call.
 //   entropy         mean over tokens of -sum_e p_e log p_e. A positive coefficient lowers it: the router is made to
 //                   decide (dynamic top-p, arXiv 2403.07652).
 //   z_loss          mean over tokens of logsumexp(logits)^2.                              ST-MoE, arXiv 2202.08906

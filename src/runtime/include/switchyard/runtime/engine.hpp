@@ -74,11 +74,14 @@ struct Generation {
   bool ended = false;  // the model ended the text
 };
 
+// kUnsupported, naming layer and rule, where some layer chooses experts by a rule that looks ahead
+// (SelectionRule::causal): token by token the model would route otherwise than it was trained to.
+void require_causal(const model::ModelConfig& config);
+
 // Continues a session by at most max_tokens. The prompt may be empty only where the session has tokens already or
 // `begin` says what to start from. `end` stops the text. on_token may stop it too, by returning false.
 //
-// A model of which some layer chooses experts by rules that look ahead (SelectionRule::causal) is refused with
-// kUnsupported: token by token it would route otherwise than it was trained to. allow_non_causal insists.
+// A model that require_causal() refuses is refused, unless allow_non_causal insists.
 struct GenerateOptions {
   Index max_tokens = 0;
   bool allow_non_causal = false;
