@@ -13,7 +13,10 @@ namespace switchyard::kernels {
 // training or prefill, with queries == 1 decoding from a cache. Query head h reads key/value head h / (heads/kv_heads).
 struct AttentionShape {
   Index batch = 1, queries = 0, keys = 0, heads = 1, kv_heads = 1, head_dim = 0;
-  float scale = 0.0F;  // of the scores; usually 1 / sqrt(head_dim)
+  float scale = 0.0F;    // of the scores; usually 1 / sqrt(head_dim)
+  Index value_dim = 0;   // elements of a head of v and out; 0 = head_dim
+  Index window = 0;      // a query sees the last `window` keys up to and including its own; 0 = all
+  float softcap = 0.0F;  // a score becomes softcap * tanh(score / softcap), before masking; 0 = not
 };
 
 // log_sum_exp_BHS ([batch, head, query]) is kept for backward; may be empty.

@@ -10,15 +10,34 @@
 
 namespace switchyard::model {
 
+// Multi-head latent attention: keys and values are made from one low-rank latent a token, which is all that is cached.
+// DeepSeek-AI 2024, arXiv 2405.04434.
+struct LatentConfig {
+  Index query_rank = 0;    // of the low-rank query; 0 = queries come from one matrix
+  Index rank = 0;          // of the latent
+  Index rope_dim = 0;      // last elements of a head of q, rotated; the key has one such head for all
+  Index value_dim = 0;     // elements of a head of v
+  float norm_eps = 1e-6F;  // of the RMSNorms of the latent and of the low-rank query
+};
+
 struct AttentionConfig {
   Index heads = 0;
   Index kv_heads = 0;
-  Index head_dim = 0;
+  Index head_dim = 0;  // of q and k; with a latent this is its parts with and without rotation together
   double rope_theta = 10000.0;
   kernels::RopePairing rope_pairing = kernels::RopePairing::kHalfSplit;
+  Index rotary_dim = 0;  // the first elements of a head, which are rotated; 0 = all
+  kernels::RopeScaling rope_scaling;
   bool qkv_bias = false;
   bool output_bias = false;
-  bool qk_norm = false;  // RMSNorm over each head of q and k, before RoPE (Qwen3)
+  bool qk_norm = false;        // RMSNorm of q and k before RoPE: over each head (Qwen3) ...
+  bool qk_norm_whole = false;  // ... or over all heads together (OLMoE)
+  float clip = 0.0F;           // q, k and v are cut to [-clip, clip] before RoPE; 0 = not (DBRX)
+  float scale = 0.0F;          // of the scores; 0 = 1 / sqrt(head_dim)
+  float softcap = 0.0F;        // scores become c tanh(score / c); 0 = not (Grok)
+  Index window = 0;            // a token sees itself and the window - 1 before it; 0 = all
+  bool sinks = false;          // a learned logit a head that takes part in the softmax alone (gpt-oss)
+  std::optional<LatentConfig> latent;
 };
 
 struct DenseFfnConfig {
@@ -29,17 +48,24 @@ struct DenseFfnConfig {
 // h += attention(norm(h)); h += ffn(norm(h)). Exactly one of dense and moe is set.
 struct LayerConfig {
   AttentionConfig attention;
+  bool post_norms = false;  // each branch is normalised once more before it is added (Grok)
   std::optional<DenseFfnConfig> dense;
   std::optional<moe::MoeConfig> moe;
 };
 
 struct ModelConfig {
   Index vocab = 0;
-  Index width = 0;          // D
-  Index max_positions = 0;  // longest sequence the model was made for
+  Index width = 0;           // D
+  Index max_positions = 0;   // longest sequence the model was made for
+  std::string norm = "rms";  // or "layer": LayerNorm
+  bool norm_bias = false;    // LayerNorm adds a learned bias (Phi-3.5-MoE)
   float norm_eps = 1e-5F;
   bool tied_embeddings = false;
-  float dropout = 0.0F;  // after embedding and on both residual branches, in training
+  bool output_bias = false;      // of the output projection
+  float embedding_scale = 1.0F;  // embeddings are multiplied by it (Granite, Grok)
+  float residual_scale = 1.0F;   // so is each branch before it is added (Granite)
+  float logit_scale = 1.0F;      // and so are the logits (Granite: 1 / logits_scaling, Grok)
+  float dropout = 0.0F;          // after embedding and on both residual branches, in training
   std::vector<LayerConfig> layers;
 
   // Throws kBadInput naming `where` and the key: "model.layers[2].attention.heads: ...".
