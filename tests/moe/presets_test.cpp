@@ -1,84 +1,25 @@
 // What a preset routes, against the published formula of its library written out here once more, in double: from the
 // same logits the same experts with the same weights.
 
-#include "switchyard/moe/presets.hpp"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <functional>
 #include <limits>
-#include <map>
-#include <numeric>
 #include <set>
 
-#include "support.hpp"
-#include "switchyard/moe/score.hpp"
-#include "switchyard/moe/weights.hpp"
+#include "preset_routing.hpp"
 
 namespace switchyard::moe {
 namespace {
 
-using Chosen = std::map<Index, double>;  // expert to weight
-using Row = std::vector<double>;
-
-MoeConfig config_of(const char* name, Index experts) {
-  MoeConfig config;
-  config.router.experts = experts;
-  config.expert.hidden = 1;
-  config.shared.hidden = 1;
-  apply_preset(find_preset(name), config);
-  return config;
-}
-
-// Experts and weights that the layer's own stages give outside training (no noise, no capacity).
+// Experts and weights that the layer's own stages give outside training.
 std::vector<Chosen> routed(const MoeConfig& config, const std::vector<float>& logits, const std::vector<float>& bias) {
-  const RouterConfig& router = config.router;
-  const Index experts = router.choices();
-  std::vector<float> scores(logits.size());
-  find_score_function(router.score).forward(router, matrix_of(logits, experts), matrix_of(scores, experts));
-  Assignments list = find_selection_rule(router.select)
-                         .select(router, {.logits_TR = matrix_of(logits, experts),
-                                          .scores_TE = matrix_of(scores, experts),
-                                          .choice_TE = matrix_of(scores, experts),
-                                          .selection_bias_E = bias,
-                                          .token_id_T = {},
-                                          .valid_T = {},
-                                          .random = RandomStream(1, RandomPurpose::kRouter),
-                                          .training = false,
-                                          .sequence = 0,
-                                          .replayed = nullptr});
-  find_weight_rule(router.normalise).forward(router, list);
+  const Assignments list = assignments_of(config, logits, bias);
   std::vector<Chosen> rows(static_cast<std::size_t>(list.tokens));
   for (const oracle::MoeChoice& c : choices_of(list)) rows[static_cast<std::size_t>(c.token)][c.expert] = c.weight;
   return rows;
 }
-
-Row softmax(const Row& logits) {
-  Row p = logits;
-  const double most = *std::max_element(p.begin(), p.end());
-  double sum = 0.0;
-  for (double& v : p) sum += v = std::exp(v - most);
-  for (double& v : p) v /= sum;
-  return p;
-}
-Row sigmoid(const Row& logits) {
-  Row s = logits;
-  for (double& v : s) v = 1.0 / (1.0 + std::exp(-v));
-  return s;
-}
-std::vector<Index> best(const Row& key, Index k) {
-  std::vector<Index> order(key.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) {
-    return key[static_cast<std::size_t>(a)] > key[static_cast<std::size_t>(b)];
-  });
-  order.resize(static_cast<std::size_t>(k));
-  return order;
-}
-double at(const Row& row, Index e) { return row[static_cast<std::size_t>(e)]; }
 
 // transformers' MixtralSparseMoeBlock and Qwen3MoeSparseMoeBlock with norm_topk_prob; without it OLMoE, Qwen2-MoE,
 // DeepSeekMoE (whose factor is 1) and grok-1's router.
@@ -141,6 +82,25 @@ Chosen deepseek_v2(const Row& logits, Index groups, Index kept, Index k, double 
   return chosen;
 }
 
+// PhiMoE's sparsemixer outside training: the largest, with its share among those nearly as large; then the same of the
+// others, whose nearness is measured against all.
+Chosen sparse_mixer(const Row& logits, double jitter) {
+  Chosen chosen;
+  for (int round = 0; round < 2; ++round) {
+    Index top = -1;
+    for (Index e = 0; e < static_cast<Index>(logits.size()); ++e)
+      if (!chosen.contains(e) && (top < 0 || at(logits, e) > at(logits, top))) top = e;
+    const double most = at(logits, top);
+    double sum = 0.0;
+    for (Index e = 0; e < static_cast<Index>(logits.size()); ++e) {
+      const double gap = (most - at(logits, e)) / std::max(std::abs(at(logits, e)), most);
+      if (!chosen.contains(e) && gap <= 2.0 * jitter) sum += std::exp(at(logits, e) - most);
+    }
+    chosen[top] = 1.0 / sum;
+  }
+  return chosen;
+}
+
 struct Published {
   const char* name;
   Index experts;
@@ -186,6 +146,8 @@ TEST(Presets, RouteAsTheirLibrariesDo) {
          }
          return chosen;
        }},
+      {"moe++", 8, [](const Row& r, const Row&) { return softmax_then_top_k(r, 2, true); }},  // of 8 and 4 special ones
+      {"phi-3.5-moe", 16, [](const Row& r, const Row&) { return sparse_mixer(r, 0.01); }},
       {"longcat", 512,
        [](const Row& r, const Row& b) {
          const Row p = softmax(r);
