@@ -16,8 +16,8 @@ namespace {
 using nlohmann::json;
 
 // Types of the format that no DType stands for yet.
-constexpr std::array<std::string_view, 7> kUnsupportedTypes = {"C64", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
-                                                               "F4",  "F6_E2M3", "F6_E3M2"};
+constexpr std::array<std::string_view, 5> kUnsupportedTypes = {"C64", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F6_E2M3",
+                                                               "F6_E3M2"};
 
 // An entry as it stands in the header: offsets count from the start of the data.
 struct RawEntry {
@@ -183,16 +183,23 @@ DType known_type(const RawEntry& raw, std::string_view file) {
 // The bytes that dtype and shape ask for.
 Index wanted_bytes(const RawEntry& raw, DType dtype, std::string_view file) {
   // As in Shape: zeros make the tensor empty, yet the other dimensions must not overflow.
-  Index product = dtype_info(dtype).block_bytes;
-  bool empty = false;
+  const DTypeInfo& info = dtype_info(dtype);
+  Index elements = 1, bytes = 0;
+  bool empty = false, overflow = false;
   for (const Index dim : *raw.shape) {
     empty = empty || dim == 0;
-    if (dim != 0 && __builtin_mul_overflow(product, dim, &product)) {
-      fail(ErrorKind::kBadInput, "{}: tensor {}: the size of shape [{}] of {} overflows", file, in_quotes(raw.name),
-           fmt::join(*raw.shape, ", "), *raw.dtype);
-    }
+    overflow = overflow || (dim != 0 && __builtin_mul_overflow(elements, dim, &elements));
   }
-  return empty ? 0 : product;
+  if (overflow || __builtin_mul_overflow(elements, info.block_bytes, &bytes)) {
+    fail(ErrorKind::kBadInput, "{}: tensor {}: the size of shape [{}] of {} overflows", file, in_quotes(raw.name),
+         fmt::join(*raw.shape, ", "), *raw.dtype);
+  }
+  if (empty) return 0;
+  if (elements % info.block_elements != 0) {
+    fail(ErrorKind::kBadInput, "{}: tensor {}: found {} elements of {}, expected a multiple of {}", file,
+         in_quotes(raw.name), elements, *raw.dtype, info.block_elements);
+  }
+  return bytes / info.block_elements;
 }
 
 SafetensorsEntry checked_entry(RawEntry& raw, std::size_t data_begin, std::size_t data_bytes, std::string_view file) {

@@ -11,6 +11,7 @@ constexpr std::array kTypes = {
     DTypeInfo{DType::kF32, "F32", 1, 4, true},        DTypeInfo{DType::kF64, "F64", 1, 8, true},
     DTypeInfo{DType::kF16, "F16", 1, 2, true},        DTypeInfo{DType::kBF16, "BF16", 1, 2, true},
     DTypeInfo{DType::kF8E4M3, "F8_E4M3", 1, 1, true}, DTypeInfo{DType::kF8E5M2, "F8_E5M2", 1, 1, true},
+    DTypeInfo{DType::kF8E8M0, "F8_E8M0", 1, 1, true}, DTypeInfo{DType::kF4, "F4", 2, 1, true},
     DTypeInfo{DType::kI8, "I8", 1, 1, false},         DTypeInfo{DType::kU8, "U8", 1, 1, false},
     DTypeInfo{DType::kI16, "I16", 1, 2, false},       DTypeInfo{DType::kU16, "U16", 1, 2, false},
     DTypeInfo{DType::kI32, "I32", 1, 4, false},       DTypeInfo{DType::kU32, "U32", 1, 4, false},

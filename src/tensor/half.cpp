@@ -55,4 +55,16 @@ float f8_e4m3_to_float(std::uint8_t bits) {
 
 float f8_e5m2_to_float(std::uint8_t bits) { return to_float(Float16{static_cast<std::uint16_t>(bits << 8)}); }
 
+float f8_e8m0_to_float(std::uint8_t bits) {
+  if (bits == 0xFF) return std::bit_cast<float>(0x7FC00000U);
+  // 2^-127 is subnormal.
+  return std::bit_cast<float>(bits == 0 ? 0x00400000U : std::uint32_t{bits} << 23);
+}
+
+float f4_e2m1_to_float(std::uint8_t bits) {
+  constexpr float kMagnitude[] = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
+  const float magnitude = kMagnitude[bits & 0x7U];
+  return (bits & 0x8U) != 0 ? -magnitude : magnitude;
+}
+
 }  // namespace switchyard

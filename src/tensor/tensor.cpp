@@ -133,6 +133,14 @@ Tensor Tensor::to_f32() const {
     case DType::kF8E5M2:
       convert([&](std::size_t i) { return f8_e5m2_to_float(load(i, std::uint8_t{})); });
       break;
+    case DType::kF8E8M0:
+      convert([&](std::size_t i) { return f8_e8m0_to_float(load(i, std::uint8_t{})); });
+      break;
+    case DType::kF4:
+      convert([&](std::size_t i) {
+        return f4_e2m1_to_float(static_cast<std::uint8_t>(load(i / 2, std::uint8_t{}) >> (i % 2 * 4)));
+      });
+      break;
     default:
       fail(ErrorKind::kUnsupported, "cannot read a tensor of type {} as float32", dtype_info(dtype_).name);
   }

@@ -98,10 +98,13 @@ TEST(SafetensorsMalformed, Dtype) {
   expect_entry_refused(R"({"dtype":"","shape":[0],"data_offsets":[0,0]})", 0, {"unknown dtype \"\""});
   expect_entry_refused(R"({"dtype":3})", 0, {"dtype: found 3", "expected a string"});
   expect_entry_refused(R"({"dtype":["F32"]})", 0, {"dtype: found an array", "expected a string"});
-  for (const char* name : {"C64", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F4", "F6_E2M3", "F6_E3M2"}) {
+  for (const char* name : {"C64", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F6_E2M3", "F6_E3M2"}) {
     expect_entry_refused(fmt::format(R"({{"dtype":"{}","shape":[8],"data_offsets":[0,8]}})", name), 8, {name},
                          ErrorKind::kUnsupported);
   }
+  expect_entry_refused(R"({"dtype":"F4","shape":[3,5],"data_offsets":[0,7]})", 7,
+                       {"found 15 elements of F4", "expected a multiple of 2"});
+  expect_entry_refused(R"({"dtype":"F4","shape":[8],"data_offsets":[0,8]})", 8, {"expected 4 for shape [8] of F4"});
 }
 
 TEST(SafetensorsMalformed, Shape) {

@@ -11,9 +11,9 @@ namespace {
 
 using testing::ElementsAre;
 
-constexpr std::array kAllTypes = {DType::kF32,    DType::kF64, DType::kF16, DType::kBF16, DType::kF8E4M3,
-                                  DType::kF8E5M2, DType::kI8,  DType::kU8,  DType::kI16,  DType::kU16,
-                                  DType::kI32,    DType::kU32, DType::kI64, DType::kU64,  DType::kBool};
+constexpr std::array kAllTypes = {
+    DType::kF32, DType::kF64, DType::kF16, DType::kBF16, DType::kF8E4M3, DType::kF8E5M2, DType::kF8E8M0, DType::kI8,
+    DType::kU8,  DType::kI16, DType::kU16, DType::kI32,  DType::kU32,    DType::kI64,    DType::kU64,    DType::kBool};
 
 const std::vector<Shape>& shapes() {
   static const std::vector<Shape> all = {{}, {1}, {7}, {0}, {3, 5}, {4, 0}, {2, 3, 5}, {2, 1, 3, 2}, {0, 0, 0, 0}};
@@ -35,6 +35,17 @@ struct Everything {
     }
   }
 };
+
+TEST(Safetensors, FourBitElementsAreTwoAByte) {
+  const TemporaryFolder folder;
+  const Tensor packed = random_bits(DType::kF4, {3, 2, 4}, 5);
+  const std::vector<NamedTensor> named = {{"packed", &packed}};
+  write_safetensors(folder / "w.safetensors", named);
+  const auto file = SafetensorsFile::open(folder / "w.safetensors");
+  EXPECT_EQ(file->find("packed")->bytes, 12U);
+  EXPECT_EQ(file->find("packed")->dtype, DType::kF4);
+  EXPECT_TRUE(same_bytes(file->tensor("packed"), packed));
+}
 
 TEST(Safetensors, RoundTripOfEveryTypeAndRank) {
   const Everything all;

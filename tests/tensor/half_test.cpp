@@ -15,23 +15,25 @@ namespace switchyard {
 namespace {
 
 // A small binary float, by the definition: (-1)^s * 2^(max(e, 1) - bias) * (m / 2^mantissa_bits, plus 1 where e > 0).
+enum class Top { kInfinity, kNaN, kNumbers };  // all exponent bits set: infinity and NaN; one NaN; numbers as others
 struct Layout {
   int exponent_bits, mantissa_bits;
-  bool has_infinity;  // all exponent bits set mean infinity and NaN
+  Top top;
   int bias() const { return (1 << (exponent_bits - 1)) - 1; }
   int sign_shift() const { return exponent_bits + mantissa_bits; }
 };
-constexpr Layout kBF16{8, 7, true}, kF16{5, 10, true}, kE4M3{4, 3, false}, kE5M2{5, 2, true};
+constexpr Layout kBF16{8, 7, Top::kInfinity}, kF16{5, 10, Top::kInfinity}, kE4M3{4, 3, Top::kNaN},
+    kE5M2{5, 2, Top::kInfinity}, kE2M1{2, 1, Top::kNumbers};
 
 double decode(const Layout& layout, std::uint32_t bits) {
   const std::uint32_t m = bits & ((1U << layout.mantissa_bits) - 1);
   const std::uint32_t all_ones = (1U << layout.exponent_bits) - 1;
   const std::uint32_t e = (bits >> layout.mantissa_bits) & all_ones;
   const double sign = (bits >> layout.sign_shift() & 1U) != 0 ? -1.0 : 1.0;
-  if (layout.has_infinity && e == all_ones) {
+  if (layout.top == Top::kInfinity && e == all_ones) {
     return m == 0 ? sign * std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
   }
-  if (!layout.has_infinity && e == all_ones && m == (1U << layout.mantissa_bits) - 1) {
+  if (layout.top == Top::kNaN && e == all_ones && m == (1U << layout.mantissa_bits) - 1) {
     return std::numeric_limits<double>::quiet_NaN();
   }
   const double fraction = std::ldexp(m, -layout.mantissa_bits) + (e > 0 ? 1.0 : 0.0);
@@ -69,6 +71,12 @@ TEST(Half, EveryValueIsWhatTheFormatSays) {
     expect_same(f8_e4m3_to_float(b), decode(kE4M3, bits), "e4m3", bits);
     expect_same(f8_e5m2_to_float(b), decode(kE5M2, bits), "e5m2", bits);
   }
+  for (std::uint32_t bits = 0; bits < 255; ++bits)
+    expect_same(f8_e8m0_to_float(static_cast<std::uint8_t>(bits)), std::ldexp(1.0, static_cast<int>(bits) - 127),
+                "e8m0", bits);
+  EXPECT_TRUE(std::isnan(f8_e8m0_to_float(0xFF)));
+  for (std::uint32_t bits = 0; bits < 256; ++bits)  // only the lower nibble counts
+    expect_same(f4_e2m1_to_float(static_cast<std::uint8_t>(bits)), decode(kE2M1, bits & 0xFU), "e2m1", bits);
   EXPECT_EQ(f8_e4m3_to_float(0x7E), 448.0F);
   EXPECT_EQ(f8_e5m2_to_float(0x7B), 57344.0F);
 }

@@ -32,8 +32,8 @@ void expect_error(ErrorKind kind, const std::string& part, F&& f) {
 
 TEST(DType, NamesAndSizesMatch) {
   const std::vector<std::pair<std::string, Index>> expected = {
-      {"F32", 4}, {"F64", 8}, {"F16", 2}, {"BF16", 2}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I8", 1},   {"U8", 1},
-      {"I16", 2}, {"U16", 2}, {"I32", 4}, {"U32", 4},  {"I64", 8},     {"U64", 8},     {"BOOL", 1},
+      {"F32", 4}, {"F64", 8}, {"F16", 2}, {"BF16", 2}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}, {"I8", 1},
+      {"U8", 1},  {"I16", 2}, {"U16", 2}, {"I32", 4},  {"U32", 4},     {"I64", 8},     {"U64", 8},     {"BOOL", 1},
   };
   for (const auto& [name, bytes] : expected) {
     const DTypeInfo* info = find_dtype(name);
@@ -42,6 +42,12 @@ TEST(DType, NamesAndSizesMatch) {
     EXPECT_EQ(dtype_bytes(info->dtype, 3), 3 * bytes) << name;
     EXPECT_EQ(info->is_float, name.find('F') != std::string::npos) << name;
   }
+  const DTypeInfo* f4 = find_dtype("F4");
+  ASSERT_NE(f4, nullptr);
+  EXPECT_EQ(f4->dtype, DType::kF4);
+  EXPECT_TRUE(f4->is_float);
+  EXPECT_EQ(dtype_bytes(DType::kF4, 6), 3);
+  expect_error(ErrorKind::kInternal, "3 elements are not whole blocks of F4", [] { dtype_bytes(DType::kF4, 3); });
   EXPECT_EQ(find_dtype("f32"), nullptr);
   EXPECT_EQ(find_dtype(""), nullptr);
   expect_error(ErrorKind::kInternal, "overflow", [] { dtype_bytes(DType::kF64, kMax / 4); });
@@ -175,6 +181,13 @@ TEST(Tensor, ConvertsEveryFloatTypeToFloat32) {
   Tensor e5m2 = Tensor::zeros(DType::kF8E5M2, {2});
   e5m2.mutable_bytes()[1] = std::byte{0xBC};
   EXPECT_THAT(e5m2.to_f32().f32(), ElementsAre(0.0F, -1.0F));
+  Tensor e8m0 = Tensor::zeros(DType::kF8E8M0, {2});
+  e8m0.mutable_bytes()[1] = std::byte{129};
+  EXPECT_THAT(e8m0.to_f32().f32(), ElementsAre(0x1.0p-127F, 4.0F));
+  Tensor f4 = Tensor::zeros(DType::kF4, {2, 2});
+  f4.mutable_bytes()[0] = std::byte{0xF1};
+  f4.mutable_bytes()[1] = std::byte{0x26};
+  EXPECT_THAT(f4.to_f32().f32(), ElementsAre(0.5F, -6.0F, 4.0F, 1.0F));
   expect_error(ErrorKind::kUnsupported, "I32", [] { Tensor::zeros(DType::kI32, {2}).to_f32(); });
 }
 

@@ -1,6 +1,5 @@
 #pragma once
-// Data types of tensors, in one table. Block-quantised types will be rows of the same table: a type is a number of
-// elements a block and a number of bytes a block.
+// Data types of tensors, in one table: a type is a number of elements a block and a number of bytes a block.
 
 #include <cstdint>
 #include <string_view>
@@ -16,6 +15,8 @@ enum class DType : std::uint8_t {
   kBF16,
   kF8E4M3,
   kF8E5M2,
+  kF8E8M0,  // a power of two; serves as a scale
+  kF4,      // E2M1, two elements a byte, the lower nibble first
   kI8,
   kU8,
   kI16,
@@ -30,7 +31,7 @@ enum class DType : std::uint8_t {
 struct DTypeInfo {
   DType dtype;
   std::string_view name;  // as safetensors spells it: "F32", "BF16", "I64"
-  Index block_elements;   // 1 for plain types
+  Index block_elements;   // 1 for plain types, 2 for F4
   Index block_bytes;
   bool is_float;
 };

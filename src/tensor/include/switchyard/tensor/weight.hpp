@@ -18,6 +18,7 @@ struct WeightScales {
   Index stride = 0;  // elements from one row of the grid to the next
   Index row_block = 1, column_block = 1;
   Index first_row = 0, first_column = 0;
+  Index column_stride = 1;  // elements from one column of the grid to the next; not 1 where the view is transposed
 };
 
 // Element (r, c) is the number at data + (r * row_stride + c * col_stride) elements, times its scale. Data need not be
@@ -39,9 +40,12 @@ struct WeightView {
   // Whether kernels can read the rows in place: float32, aligned, contiguous columns, no scales.
   bool is_matrix() const;
   ConstMatrix matrix() const;  // kInternal where not is_matrix()
+  // Parts. kInternal where they leave the view or begin within a byte.
   WeightView slice_rows(Index begin, Index count) const;
   WeightView slice_cols(Index begin, Index count) const;
   WeightView transposed() const;  // kInternal for types of several elements a byte
+  // Throws kInternal where the type cannot be read as numbers, or the strides or blocks contradict what is said above.
+  void check() const;
 };
 
 }  // namespace switchyard
