@@ -2,16 +2,11 @@
 
 #include "result.hpp"
 #include "switchyard/kernels/elementwise.hpp"
+#include "switchyard/kernels/heads.hpp"
 #include "switchyard/kernels/matmul.hpp"
 #include "switchyard/kernels/norm.hpp"
 
 namespace switchyard::autograd {
-namespace {
-
-// d as memory that may be written: itself where nobody else holds it, else a copy of it.
-SharedTensor own(SharedTensor d) { return d.use_count() == 1 ? std::move(d) : std::make_shared<Tensor>(d->clone()); }
-
-}  // namespace
 
 Value embedding(Tape* tape, Parameter& table_VD, std::span<const std::int32_t> id_T) {
   const ConstMatrix table = matrix_of(table_VD);
@@ -84,51 +79,26 @@ Value rms_norm(Tape* tape, Value x, Parameter& weight, float eps) {
   return result;
 }
 
-Value rope(Tape* tape, Value x_THC, Index head_dim, std::span<const std::int32_t> position_T,
-           std::span<const float> frequencies, kernels::RopePairing pairing) {
-  const Gradient x_grad = tape != nullptr ? x_THC.gradient() : Gradient();
-  SharedTensor y = x_THC.sole_owner() ? x_THC.shared() : std::make_shared<Tensor>(x_THC.tensor().clone());
-  kernels::rope(y->matrix(), head_dim, position_T, frequencies, pairing);
-  Value result(std::move(y), x_grad.wanted());
-  if (x_grad.wanted()) {
-    tape->record([x_grad, head_dim, positions = std::vector<std::int32_t>(position_T.begin(), position_T.end()),
-                  angles = std::vector<float>(frequencies.begin(), frequencies.end()), pairing,
-                  y_grad = result.gradient()] {
-      SharedTensor d = y_grad.take();
-      if (d == nullptr) return;
-      d = own(std::move(d));
-      kernels::rope(d->matrix(), head_dim, positions, angles, pairing, true);
-      x_grad.accumulate(std::move(d));
-    });
-  }
-  return result;
-}
-
-Value attention(Tape* tape, const kernels::AttentionShape& shape, const Value& q, const Value& k, const Value& v) {
-  require(shape.queries == shape.keys, "differentiable attention has {} queries and {} keys", shape.queries,
-          shape.keys);
-  const bool records = tape != nullptr && (q.needs_grad() || k.needs_grad() || v.needs_grad());
-  Tensor out = uninitialized(q.tensor().shape());
-  if (!records) {
-    kernels::attention_forward(shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), {});
-    return Value(std::move(out));
-  }
-  Tensor log_sum_exp = uninitialized({shape.batch, shape.heads, shape.queries});
-  kernels::attention_forward(shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), log_sum_exp.f32());
-  Value result(std::move(out), true);
-  tape->record(
-      [shape, q, k, v, out_kept = result.shared(), log_sum_exp = std::move(log_sum_exp), y_grad = result.gradient()] {
-        const SharedTensor d_out = y_grad.take();
-        if (d_out == nullptr) return;
-        Tensor d_q = uninitialized(q.tensor().shape()), d_k = uninitialized(k.tensor().shape()),
-               d_v = uninitialized(v.tensor().shape());
-        kernels::attention_backward(shape, q.matrix(), k.matrix(), v.matrix(), std::as_const(*out_kept).matrix(),
-                                    log_sum_exp.f32(), std::as_const(*d_out).matrix(), d_q.matrix(), d_k.matrix(),
-                                    d_v.matrix());
-        q.accumulate_grad(std::move(d_q));
-        k.accumulate_grad(std::move(d_k));
-        v.accumulate_grad(std::move(d_v));
-      });
+Value layer_norm(Tape* tape, Value x, Parameter& weight, Parameter* bias, float eps) {
+  const Index width = weight.value.numel(), count = x.tensor().numel();
+  require(width > 0 && count % width == 0, "layer_norm of {} in groups of {}", x.tensor().shape().to_string(), width);
+  const ConstMatrix x_groups(x.shared()->values<float>().data(), count / width, width);
+  const bool records = tape != nullptr && (x.needs_grad() || weight.wants_grad() || wants_grad(bias));
+  SharedTensor y =
+      !records && x.sole_owner() ? x.shared() : std::make_shared<Tensor>(uninitialized(x.tensor().shape()));
+  kernels::layer_norm_forward(x_groups, values_of(&weight), values_of(bias), eps, groups_of(*y, width));
+  Value result(std::move(y), records);
+  if (!records) return result;
+  tape->record([x = std::move(x), &weight, bias, eps, width, y_grad = result.gradient()] {
+    SharedTensor d_y = y_grad.take();
+    if (d_y == nullptr) return;
+    const ConstMatrix x_rows = groups_of(x.tensor(), width), d_y_rows = groups_of(std::as_const(*d_y), width);
+    SharedTensor d_x = d_y.use_count() == 1 ? d_y : std::make_shared<Tensor>(uninitialized(d_y->shape()));
+    kernels::layer_norm_backward(x_rows, values_of(&weight), eps, d_y_rows, groups_of(*d_x, width),
+                                 gradient_of(&weight), gradient_of(bias));
+    d_y.reset();
+    x.gradient().accumulate(std::move(d_x));
+  });
   return result;
 }
 
@@ -155,6 +125,41 @@ Value add(Tape* tape, const Value& a, Value b) {
       b_grad.accumulate(d);
     });
   }
+  return result;
+}
+
+Value scale(Tape* tape, Value x, float factor) {
+  if (factor == 1.0F) return x;
+  const Gradient x_grad = tape != nullptr ? x.gradient() : Gradient();
+  SharedTensor y = x.sole_owner() ? x.shared() : std::make_shared<Tensor>(uninitialized(x.tensor().shape()));
+  kernels::scale(factor, x.tensor().f32(), y->f32());
+  Value result(std::move(y), x_grad.wanted());
+  if (x_grad.wanted()) {
+    tape->record([x_grad, factor, y_grad = result.gradient()] {
+      const SharedTensor d_y = y_grad.take();
+      if (d_y == nullptr) return;
+      SharedTensor d_x = d_y.use_count() == 1 ? d_y : std::make_shared<Tensor>(uninitialized(d_y->shape()));
+      kernels::scale(factor, std::as_const(*d_y).f32(), d_x->f32());
+      x_grad.accumulate(std::move(d_x));
+    });
+  }
+  return result;
+}
+
+Value clamp(Tape* tape, Value x, float limit) {
+  const bool records = tape != nullptr && x.needs_grad();
+  SharedTensor y =
+      !records && x.sole_owner() ? x.shared() : std::make_shared<Tensor>(uninitialized(x.tensor().shape()));
+  kernels::clamp(limit, x.tensor().f32(), y->f32());
+  Value result(std::move(y), records);
+  if (!records) return result;
+  tape->record([x = std::move(x), limit, y_grad = result.gradient()] {
+    const SharedTensor d_y = y_grad.take();
+    if (d_y == nullptr) return;
+    SharedTensor d_x = d_y.use_count() == 1 ? d_y : std::make_shared<Tensor>(uninitialized(d_y->shape()));
+    kernels::clamp_backward(limit, x.tensor().f32(), std::as_const(*d_y).f32(), d_x->f32());
+    x.gradient().accumulate(std::move(d_x));
+  });
   return result;
 }
 

@@ -81,6 +81,20 @@ HWY_INLINE V clamped_up(D d, V up) {
   return hn::Add(clamped, hn::Set(d, 1.0F));
 }
 
+constexpr float kTanhLinear = 1.59576912F, kTanhCubic = 0.0713548163F;  // 2 sqrt(2/pi), and 0.044715 times that
+
+// x/2 (1 + tanh(y/2)) is x sigmoid(y) with y = x (a + b x^2), and nothing cancels. z gets x dy/dx. Beyond 100, where
+// the sigmoid is 0 or 1, y and z stay as they are there, so that z is finite. NaN stays.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V tanh_gate(D d, V x, V& z, V& s, V& complement) {
+  const V limit = hn::Set(d, 100.0F), linear = hn::Set(d, kTanhLinear), cubic = hn::Set(d, kTanhCubic);
+  const V bounded = hn::IfThenElse(hn::Gt(hn::Abs(x), limit), hn::CopySign(limit, x), x);
+  const V square = hn::Mul(bounded, bounded);
+  z = hn::Mul(bounded, hn::MulAdd(hn::Mul(cubic, hn::Set(d, 3.0F)), square, linear));
+  sigmoid(d, hn::Mul(bounded, hn::MulAdd(cubic, square, linear)), s, complement);
+  return hn::Mul(x, s);
+}
+
 void forward(Activation activation, const float* gate, const float* up, float* h, Index n) {
   switch (activation) {
     case Activation::kSwiGLU:
@@ -96,6 +110,13 @@ void forward(Activation activation, const float* gate, const float* up, float* h
         auto z = hn::LoadU(d, gate + i), s = z, complement = z;
         const auto factor = clamped_gate(d, z, z, s, complement);
         hn::StoreU(hn::Mul(factor, clamped_up(d, hn::LoadU(d, up + i))), d, h + i);
+      });
+      break;
+    case Activation::kGatedGeluTanh:
+      for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
+        auto z = hn::LoadU(d, gate + i), s = z, complement = z;
+        const auto factor = tanh_gate(d, z, z, s, complement);
+        hn::StoreU(hn::Mul(factor, hn::LoadU(d, up + i)), d, h + i);
       });
       break;
     case Activation::kGELU:
@@ -143,6 +164,17 @@ void backward(Activation activation, const float* gate, const float* up, const f
         hn::StoreU(hn::IfThenZeroElse(hn::Gt(hn::Abs(u), limit), hn::Mul(dh, factor)), d, d_up + i);
       });
       break;
+    case Activation::kGatedGeluTanh:
+      for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
+        const auto u = hn::LoadU(d, up + i);
+        const auto dh = hn::LoadU(d, d_h + i);
+        auto z = hn::LoadU(d, gate + i), s = z, complement = z;
+        const auto factor = tanh_gate(d, z, z, s, complement);
+        const auto slope = hn::Mul(s, hn::MulAdd(z, complement, hn::Set(d, 1.0F)));
+        hn::StoreU(hn::Mul(hn::Mul(dh, u), slope), d, d_gate + i);
+        hn::StoreU(hn::Mul(dh, factor), d, d_up + i);
+      });
+      break;
     case Activation::kGELU:
       for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
         const auto x = hn::LoadU(d, up + i);
@@ -188,6 +220,7 @@ struct Name {
 };
 constexpr Name kNames[] = {{Activation::kSwiGLU, "swiglu"},
                            {Activation::kClampedSwiGLU, "clamped-swiglu"},
+                           {Activation::kGatedGeluTanh, "geglu-tanh"},
                            {Activation::kGELU, "gelu"},
                            {Activation::kReLU, "relu"}};
 
@@ -198,9 +231,7 @@ void check_gate(Activation activation, std::span<const float> gate, std::span<co
 
 }  // namespace
 
-bool is_gated(Activation activation) {
-  return activation == Activation::kSwiGLU || activation == Activation::kClampedSwiGLU;
-}
+bool is_gated(Activation activation) { return activation != Activation::kGELU && activation != Activation::kReLU; }
 
 std::string_view activation_name(Activation activation) {
   for (const Name& n : kNames)

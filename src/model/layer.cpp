@@ -61,7 +61,7 @@ Value Transformer::Layer::attend(Tape* tape, const Value& x_TD, const Pass& pass
   const auto rotated = [&](autograd::Parameter& weight, autograd::Parameter* bias, autograd::Parameter* norm) {
     Value heads = autograd::linear(tape, x_TD, weight, bias);
     if (norm != nullptr) heads = autograd::rms_norm(tape, std::move(heads), *norm, pass.norm_eps);
-    return autograd::rope(tape, std::move(heads), a.head_dim, pass.position_T, rope_frequencies, a.rope_pairing);
+    return autograd::rope(tape, std::move(heads), a.head_dim, 0, pass.position_T, rope_table, a.rope_pairing);
   };
   const Value queries = rotated(*q, q_bias, q_norm);
   const Value keys = rotated(*k, k_bias, k_norm);

@@ -38,7 +38,7 @@ RandomStream dropout_stream(const Pass& pass, Index layer, DropoutSite site);
 struct Transformer::Layer {
   Index index = 0;
   LayerConfig config;
-  std::vector<float> rope_frequencies;
+  kernels::RopeTable rope_table;
   autograd::Parameter* attention_norm = nullptr;
   autograd::Parameter *q = nullptr, *k = nullptr, *v = nullptr, *o = nullptr;
   autograd::Parameter *q_bias = nullptr, *k_bias = nullptr, *v_bias = nullptr, *o_bias = nullptr;

@@ -69,7 +69,7 @@ Transformer::Transformer(ModelConfig config) : config_(std::move(config)) {
     layer->index = static_cast<Index>(i);
     layer->config = config_.layers[i];
     const AttentionConfig& a = layer->config.attention;
-    layer->rope_frequencies = kernels::rope_frequencies(a.head_dim, a.rope_theta);
+    layer->rope_table = kernels::rope_table(a.head_dim, a.rope_theta, a.rope_scaling);
     layer->attention_norm = named("attention_norm");
     layer->q = named("attention.q");
     layer->k = named("attention.k");

@@ -7,9 +7,9 @@
 #include <array>
 
 #include "autograd/graph.hpp"
-#include "oracle/attention.hpp"
 #include "oracle/layers.hpp"
 #include "oracle/moe.hpp"
+#include "oracle/norm.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/kernels/cross_entropy.hpp"
 
@@ -143,52 +143,60 @@ TEST(RmsNorm, GradientsOfWholeRowsAndOfHeads) {
   }
 }
 
-TEST(Rope, GradientRotatesBack) {
-  const std::vector<std::int32_t> positions{0, 1, 2, 1000, 3};
-  for (const auto pairing : {kernels::RopePairing::kHalfSplit, kernels::RopePairing::kInterleaved}) {
-    const std::vector<float> x = random_values(5 * 12, 1), weights = random_values(5 * 12, 2);
-    const std::vector<float> frequencies = kernels::rope_frequencies(6, 100.0);
-    Tape tape;
-    const Value input(tensor_of({5, 12}, x), true);
-    const Value y = rope(&tape, input, 6, positions, frequencies, pairing);
-    EXPECT_TRUE(oracle::same_bits(values_of(input), x)) << "an input that is still held was overwritten";
-    const auto oracle_at = [&](const Doubles& v) { return oracle::rotate(v, 2, 6, positions, 100.0, pairing); };
-    // The frequency is a float: at position 1000 its rounding turns the angle by 1000 u.
-    const double angle_error = 1000.0 * oracle::kUnitRoundoff;
-    EXPECT_TRUE(close(values_of(y), oracle_at(as_double(x)), sum_tolerance(2) + angle_error));
-    backward_from(tape, y, weights);
-    Doubles expected =
-        oracle::finite_difference([&](const Doubles& v) { return dot(weights, oracle_at(v)); }, as_double(x));
-    EXPECT_TRUE(close(gradient_of(input), expected, sum_tolerance(2) + angle_error, 1e-8));
+TEST(LayerNorm, GradientsOfWholeRowsAndOfHeads) {
+  for (const Index group : {6, 3})
+    for (const bool biased : {false, true}) {
+      const Index rows = 5, width = 6;
+      const std::vector<float> x = random_values(rows * width, 1), w = random_values(group, 2),
+                               b = random_values(biased ? group : 0, 4), weights = random_values(rows * width, 3);
+      Parameter weight = parameter_of({group}, w, ParameterRole::kNorm),
+                bias = parameter_of({group}, random_values(group, 4), ParameterRole::kBias);
+      Tape tape;
+      const float eps = 0.1F;
+      const Value input(tensor_of({rows, width}, x), true);
+      const Value y = layer_norm(&tape, input, weight, biased ? &bias : nullptr, eps);
+      const auto value = [&](const Doubles& xs, const Doubles& ws, const Doubles& bs) {
+        return dot(weights, oracle::layer_norm(xs, ws, bs, static_cast<double>(eps)));
+      };
+      const Doubles xd = as_double(x), wd = as_double(w), bd = as_double(b);
+      EXPECT_TRUE(close(values_of(y), oracle::layer_norm(xd, wd, bd, static_cast<double>(eps)), sum_tolerance(1)));
+      backward_from(tape, y, weights);
+      EXPECT_TRUE(is_gradient(
+          gradient_of(input), [&](const Doubles& v) { return value(v, wd, bd); }, x, group, 3));
+      EXPECT_TRUE(is_gradient(
+          gradient_of(weight), [&](const Doubles& v) { return value(xd, v, bd); }, w, rows * width, 2));
+      EXPECT_EQ(bias.grad.defined(), biased);
+      if (biased) {
+        EXPECT_TRUE(is_gradient(
+            gradient_of(bias), [&](const Doubles& v) { return value(xd, wd, v); }, b, rows * width, 2));
+      }
+    }
+}
+
+TEST(Scale, MultipliesValueAndGradient) {
+  const std::vector<float> x = random_values(12, 1), weights = random_values(12, 2);
+  Tape tape;
+  const Value input(tensor_of({3, 4}, x), true);
+  EXPECT_EQ(scale(&tape, input, 1.0F).shared(), input.shared());
+  EXPECT_TRUE(tape.empty());
+  const Value y = scale(&tape, input, -2.5F);
+  EXPECT_TRUE(oracle::same_bits(values_of(input), x)) << "an input that is still held was overwritten";
+  backward_from(tape, y, weights);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    EXPECT_EQ(values_of(y)[i], -2.5F * x[i]);
+    EXPECT_EQ(gradient_of(input)[i], -2.5F * weights[i]);
   }
 }
 
-TEST(Attention, GradientsOfGroupedHeads) {
-  kernels::AttentionShape shape;
-  shape.batch = 2;
-  shape.queries = shape.keys = 5;
-  shape.heads = 4;
-  shape.kv_heads = 2;
-  shape.head_dim = 6;
-  shape.scale = 0.4F;
-  const std::vector<float> q = random_values(10 * 24, 1), k = random_values(10 * 12, 2), v = random_values(10 * 12, 3),
-                           weights = random_values(10 * 24, 4);
+TEST(Clamp, CutsAndStopsTheGradientBeyondTheLimit) {
+  const std::vector<float> x{0.5F, -2.0F, 2.0F, 2.5F, -7.0F, 0.0F}, weights = random_values(6, 2);
   Tape tape;
-  const Value q_value(tensor_of({10, 24}, q), true), k_value(tensor_of({10, 12}, k), true),
-      v_value(tensor_of({10, 12}, v), true);
-  const Value y = attention(&tape, shape, q_value, k_value, v_value);
-  const Doubles qd = as_double(q), kd = as_double(k), vd = as_double(v);
-  EXPECT_TRUE(close(values_of(y), oracle::attention(shape, qd, kd, vd).out, sum_tolerance(6 + 5, 2)));
+  const Value input(tensor_of({2, 3}, x), true);
+  const Value y = clamp(&tape, input, 2.0F);
+  EXPECT_TRUE(oracle::same_bits(values_of(input), x)) << "an input that is still held was overwritten";
+  EXPECT_THAT(values_of(y), testing::ElementsAre(0.5F, -2.0F, 2.0F, 2.0F, -2.0F, 0.0F));
   backward_from(tape, y, weights);
-  const auto value = [&](const Doubles& a, const Doubles& b, const Doubles& c) {
-    return dot(weights, oracle::attention(shape, a, b, c).out);
-  };
-  EXPECT_TRUE(is_gradient(
-      gradient_of(q_value), [&](const Doubles& x) { return value(x, kd, vd); }, q, 6 + 5, 4));
-  EXPECT_TRUE(is_gradient(
-      gradient_of(k_value), [&](const Doubles& x) { return value(qd, x, vd); }, k, 6 + 10, 4));
-  EXPECT_TRUE(is_gradient(
-      gradient_of(v_value), [&](const Doubles& x) { return value(qd, kd, x); }, v, 6 + 10, 3));
+  EXPECT_THAT(gradient_of(input), testing::ElementsAre(weights[0], weights[1], weights[2], 0.0F, 0.0F, weights[5]));
 }
 
 TEST(Add, GivesBothInputsTheGradientAndKeepsWhatIsHeld) {
@@ -282,7 +290,8 @@ TEST_P(FfnTest, Gradients) {
 }
 INSTANTIATE_TEST_SUITE_P(Activations, FfnTest,
                          testing::Values(kernels::Activation::kSwiGLU, kernels::Activation::kClampedSwiGLU,
-                                         kernels::Activation::kGELU, kernels::Activation::kReLU));
+                                         kernels::Activation::kGatedGeluTanh, kernels::Activation::kGELU,
+                                         kernels::Activation::kReLU));
 
 TEST(Ffn, BiasesHaveGradients) {
   const Index tokens = 5, width = 6, hidden = 7;

@@ -30,8 +30,15 @@ TEST(Tape, InPlaceOpsGiveTheSameBits) {
     const Value kept = keep ? v : Value();
     v = rms_norm(nullptr, std::move(v), norm, 1e-5F);
     const Value kept_norm = keep ? v : Value();
-    v = rope(nullptr, std::move(v), 4, positions, kernels::rope_frequencies(4, 10.0), kernels::RopePairing::kHalfSplit);
+    v = rope(nullptr, std::move(v), 4, 0, positions, kernels::rope_table(4, 10.0, {}),
+             kernels::RopePairing::kHalfSplit);
     const Value kept_rope = keep ? v : Value();
+    v = layer_norm(nullptr, std::move(v), norm, &norm, 1e-5F);
+    const Value kept_layer_norm = keep ? v : Value();
+    v = scale(nullptr, std::move(v), 1.5F);
+    const Value kept_scaled = keep ? v : Value();
+    v = clamp(nullptr, std::move(v), 1.0F);
+    const Value kept_clamped = keep ? v : Value();
     v = dropout(nullptr, std::move(v), 0.5F, RandomStream(1, RandomPurpose::kDropout));
     if (keep) {
       EXPECT_TRUE(same_bits(values_of(kept), x));

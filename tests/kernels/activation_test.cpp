@@ -15,7 +15,8 @@
 namespace switchyard::kernels {
 namespace {
 
-constexpr Activation kAll[] = {Activation::kSwiGLU, Activation::kClampedSwiGLU, Activation::kGELU, Activation::kReLU};
+constexpr Activation kAll[] = {Activation::kSwiGLU, Activation::kClampedSwiGLU, Activation::kGatedGeluTanh,
+                               Activation::kGELU, Activation::kReLU};
 
 // The exponential inside is flushed to zero below e^-87.3, which an x of -88 turns into an error of 1e-36.
 constexpr double kFlushed = 1.1e-36;
@@ -117,7 +118,8 @@ TEST(Activation, LargeValuesAndNaN) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> x = {1e4F, -1e4F, nan, 100.0F, -100.0F};
   const std::vector<float> ones(x.size(), 1.0F);
-  for (const Activation kind : {Activation::kSwiGLU, Activation::kGELU, Activation::kReLU}) {
+  for (const Activation kind :
+       {Activation::kSwiGLU, Activation::kGatedGeluTanh, Activation::kGELU, Activation::kReLU}) {
     const bool gated = is_gated(kind);
     std::vector<float> h(x.size()), d_gate(gated ? x.size() : 0), d_up(x.size());
     const std::span<const float> gate = gated ? std::span<const float>(x) : std::span<const float>{};
@@ -147,6 +149,23 @@ TEST(Activation, ClampedSwiGLUIsWithinTheRoundingOfItsArgument) {
       const double argument = 1.702 * std::min(7.0, static_cast<double>(gate[i]));
       EXPECT_LE(ulps(h[i], oracle::activate(Activation::kClampedSwiGLU, gate[i], 0.0)),
                 6.0 + 2.0 * std::min(90.0, std::abs(argument)))
+          << gate[i];
+    }
+  });
+}
+
+TEST(Activation, GatedGeluTanhIsWithinTheRoundingOfItsArgument) {
+  on_each_target([] {
+    const std::vector<float> gate = sweep(), up(gate.size(), 1.0F);
+    std::vector<float> h(gate.size());
+    activate(Activation::kGatedGeluTanh, gate, up, h);
+    for (std::size_t i = 0; i < gate.size(); ++i) {
+      // The argument is rounded five times, each by half a unit at most; the exponential turns its error into as much
+      // relative to the result as it is in absolute terms.
+      const auto x = static_cast<double>(gate[i]);
+      const double argument = std::sqrt(8.0 / M_PI) * (x + 0.044715 * x * x * x);
+      EXPECT_LE(ulps(h[i], oracle::activate(Activation::kGatedGeluTanh, x, 1.0)),
+                5.0 + 5.0 * std::min(90.0, std::abs(argument)))
           << gate[i];
     }
   });
@@ -202,7 +221,8 @@ TEST(Activation, Names) {
     FAIL() << "accepted";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kBadInput);
-    EXPECT_STREQ(error.what(), "unknown activation 'SwiGLU', expected one of swiglu, clamped-swiglu, gelu, relu");
+    EXPECT_STREQ(error.what(),
+                 "unknown activation 'SwiGLU', expected one of swiglu, clamped-swiglu, geglu-tanh, gelu, relu");
   }
 }
 

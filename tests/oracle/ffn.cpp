@@ -14,6 +14,9 @@ double activate(Activation activation, double gate, double up) {
       const double g = gate > 7.0 ? 7.0 : gate, u = up > 7.0 ? 7.0 : up < -7.0 ? -7.0 : up;
       return g / (1.0 + std::exp(-1.702 * g)) * (u + 1.0);
     }
+    case Activation::kGatedGeluTanh:
+      // (1 + tanh z) / 2 = 1 / (1 + e^-2z)
+      return gate / (1.0 + std::exp(-std::sqrt(8.0 / M_PI) * (gate + 0.044715 * gate * gate * gate))) * up;
     case Activation::kGELU:
       return 0.5 * up * std::erfc(-up / std::sqrt(2.0));
     case Activation::kReLU:

@@ -19,18 +19,6 @@ std::vector<double> linear(const std::vector<double>& x_TD, const std::vector<do
   return y;
 }
 
-std::vector<double> rms_norm(const std::vector<double>& x, const std::vector<double>& weight, double eps) {
-  std::vector<double> y(x.size());
-  const std::size_t width = weight.size();
-  for (std::size_t begin = 0; begin < x.size(); begin += width) {
-    double squares = 0.0;
-    for (std::size_t i = 0; i < width; ++i) squares += x[begin + i] * x[begin + i];
-    const double root = std::sqrt(squares / static_cast<double>(width) + eps);
-    for (std::size_t i = 0; i < width; ++i) y[begin + i] = x[begin + i] / root * weight[i];
-  }
-  return y;
-}
-
 std::vector<double> rotate(const std::vector<double>& x_THC, Index heads, Index head_dim,
                            const std::vector<std::int32_t>& position_T, double theta, kernels::RopePairing pairing) {
   std::vector<double> y = x_THC;

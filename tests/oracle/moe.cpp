@@ -22,6 +22,8 @@ double act(kernels::Activation activation, double x) {
       return x * sigmoid(x);
     case kernels::Activation::kClampedSwiGLU:
       return std::min(x, 7.0) * sigmoid(1.702 * std::min(x, 7.0));
+    case kernels::Activation::kGatedGeluTanh:
+      return x / 2.0 * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
     case kernels::Activation::kGELU:
       return x / 2.0 * (1.0 + std::erf(x / std::sqrt(2.0)));
     case kernels::Activation::kReLU:

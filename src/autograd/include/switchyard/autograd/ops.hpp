@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "switchyard/autograd/tape.hpp"
@@ -25,13 +26,26 @@ Value embedding(Tape* tape, Parameter& table_VD, std::span<const std::int32_t> i
 Value linear(Tape* tape, const Value& x_TD, Parameter& weight_ND, Parameter* bias_N = nullptr);
 // Normalises groups of weight.numel() elements of each row: the whole row, or each head where weight is [head_dim].
 Value rms_norm(Tape* tape, Value x, Parameter& weight, float eps);
-// A rotation needs nothing of its input for its gradient, so that it may be in place with a tape as well.
-Value rope(Tape* tape, Value x_THC, Index head_dim, std::span<const std::int32_t> position_T,
-           std::span<const float> frequencies, kernels::RopePairing pairing);
+// LayerNorm in the same groups. bias may be null.
+Value layer_norm(Tape* tape, Value x, Parameter& weight, Parameter* bias, float eps);
+// Rotates elements [first, first + 2 * table.frequencies.size()) of each head. A rotation needs nothing of its input
+// for its gradient, so that it may be in place with a tape as well; the step has a copy of the table.
+Value rope(Tape* tape, Value x_THC, Index head_dim, Index first, std::span<const std::int32_t> position_T,
+           const kernels::RopeTable& table, kernels::RopePairing pairing);
 // Training and prefill: queries == keys. Decoding calls the kernel on the cache directly.
 Value attention(Tape* tape, const kernels::AttentionShape& shape, const Value& q, const Value& k, const Value& v);
 // May write over b.
 Value add(Tape* tape, const Value& a, Value b);
+// factor * x. Identity where factor is 1.
+Value scale(Tape* tape, Value x, float factor);
+// x cut to [-limit, limit]. The gradient passes where |x| <= limit.
+Value clamp(Tape* tape, Value x, float limit);
+// Columns [0, first) and the others of x ([T, N], 0 < first < N), as copies.
+std::pair<Value, Value> split_columns(Tape* tape, const Value& x, Index first);
+// Keys [T, heads * (key_dim + R)] and values [T, heads * value_dim] of latent attention. Rows of kv_THX are
+// [head, key_dim + value_dim]; every head of a token's key ends in the token's row of rope_TR.
+std::pair<Value, Value> latent_keys_values(Tape* tape, const Value& kv_THX, const Value& rope_TR, Index heads,
+                                           Index key_dim, Index value_dim);
 // Identity where rate is 0.
 Value dropout(Tape* tape, Value x, float rate, const RandomStream& stream);
 

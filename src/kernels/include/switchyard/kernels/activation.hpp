@@ -12,13 +12,16 @@ namespace switchyard::kernels {
 //   SwiGLU  f(x) = x * sigmoid(x)                                      Shazeer 2020, arXiv 2002.05202
 //   clamped SwiGLU  f(x) = c * sigmoid(1.702 c) with c = min(x, 7), and `up` enters as clamp(up, -7, 7) + 1; where a
 //           bound is exceeded the gradient is 0                        gpt-oss, OpenAI 2025, arXiv 2508.10925
+//   GeGLU   f(x) = x/2 * (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the tanh form of GELU (Grok-1)
+//                                                                      Shazeer 2020, arXiv 2002.05202
 //   GELU    f(x) = x/2 * (1 + erf(x / sqrt 2))                         Hendrycks and Gimpel 2016, arXiv 1606.08415
 //   ReLU    f(x) = max(x, 0)
-enum class Activation { kSwiGLU, kClampedSwiGLU, kGELU, kReLU };
+enum class Activation { kSwiGLU, kClampedSwiGLU, kGatedGeluTanh, kGELU, kReLU };
 
 bool is_gated(Activation activation);
-std::string_view activation_name(Activation activation);  // "swiglu", "clamped-swiglu", "gelu", "relu"
-Activation parse_activation(std::string_view name);       // kBadInput listing the names
+// "swiglu", "clamped-swiglu", "geglu-tanh", "gelu", "relu"
+std::string_view activation_name(Activation activation);
+Activation parse_activation(std::string_view name);  // kBadInput listing the names
 
 // h[i] = f(gate[i]) * up[i], or f(up[i]) where not gated (gate is empty then). h may be up or gate.
 void activate(Activation activation, std::span<const float> gate, std::span<const float> up, std::span<float> h);

@@ -30,13 +30,32 @@ struct RopeScaling {
   double magnitude = 1.0, long_magnitude = 1.0;
 };
 
-// theta^(-2i/r) for i < r/2, computed in double.
-std::vector<float> rope_frequencies(Index rotary_dim, double theta);
+// What a rotation multiplies and turns by.
+struct RopeTable {
+  std::vector<float> frequencies;  // one a pair, radians a position
+  float magnitude = 1.0F;          // cos and sin are multiplied by it
+};
 
-// Rotates the first 2 * frequencies.size() elements of each head of x_THC ([T, heads * head_dim]) in place by the
-// angle position_T[t] * frequency_i. `inverse` rotates back, which is the gradient. The angle is reduced in double,
-// so that position 1e6 is as exact as position 1.
-void rope(Matrix x_THC, Index head_dim, std::span<const std::int32_t> position_T, std::span<const float> frequencies,
+// The frequencies f_i = theta^(-2i/r), i < r/2, r = rotary_dim, stretched as `scaling` says. In double, rounded once.
+//   linear    f_i / s, s = factor                                        Chen et al. 2023, arXiv 2306.15595
+//   yarn      g f_i / s + (1 - g) f_i, where g goes from 0 to 1 between the i that turns beta_fast times in N0 =
+//             original_positions and the one that turns beta_slow times: i(b) = r ln(N0 / 2 pi b) / (2 ln theta).
+//             `truncate` rounds the two down and up.                     Peng et al. 2023, arXiv 2309.00071
+//   llama3    f_i where the wavelength 2 pi / f_i is below N0 / high_frequency_factor, f_i / s where it is above
+//             N0 / low_frequency_factor, and between them linear in N0 / wavelength
+//                                                                        Llama team 2024, arXiv 2407.21783
+//   longrope  f_i / short_factors[i] with magnitude, or f_i / long_factors[i] with long_magnitude where `long_text`,
+//             that is where the text is longer than N0                   Ding et al. 2024, arXiv 2402.13753
+// Anything that does not fit is kBadInput: an unknown kind (the message lists the kinds), an odd rotary_dim, a number
+// that is not finite or not above 0, lists of another length than r/2.
+RopeTable rope_table(Index rotary_dim, double theta, const RopeScaling& scaling, bool long_text = false);
+
+// Rotates elements [first, first + 2 * frequencies.size()) of each head of x_THC ([T, heads * head_dim]) in place by
+// the angle position_T[t] * frequency_i, and multiplies them by the magnitude; the others stay. `inverse` gives the
+// gradient: it rotates back and multiplies by the magnitude too (so it undoes the rotation only where that is 1).
+// The angle is reduced in double, so that position 1e6 is as exact as position 1. A position's bits do not depend on
+// the other rows.
+void rope(Matrix x_THC, Index head_dim, Index first, std::span<const std::int32_t> position_T, const RopeTable& table,
           RopePairing pairing, bool inverse = false);
 
 }  // namespace switchyard::kernels
