@@ -7,7 +7,21 @@
 
 namespace switchyard::autograd {
 
+WeightView Parameter::weight() const {
+  if (!is_stored()) return std::as_const(value).matrix();
+  require(stored.views.size() == 1, "the stack {} was read as one matrix", name);
+  return stored.views.front();
+}
+
+WeightView Parameter::weight(Index e) const {
+  if (!is_stored()) return std::as_const(value).matrix(e);
+  require(stored.shape.rank() == 3 && e >= 0 && e < static_cast<Index>(stored.views.size()), "no matrix {} in {} {}", e,
+          name, stored.shape.to_string());
+  return stored.views[static_cast<std::size_t>(e)];
+}
+
 Tensor& Parameter::ensure_grad() {
+  require(!is_stored(), "{} is to be trained, but its weights were left as their file holds them", name);
   if (!grad.defined()) grad = Tensor::zeros(DType::kF32, value.shape());
   return grad;
 }

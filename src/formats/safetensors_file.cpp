@@ -20,13 +20,26 @@ const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
   return found == index_.end() ? nullptr : &header_.tensors[found->second];
 }
 
-Tensor SafetensorsFile::tensor(std::string_view name) const {
+const SafetensorsEntry& SafetensorsFile::at(std::string_view name) const {
   const SafetensorsEntry* entry = find(name);
   if (entry == nullptr) fail(ErrorKind::kNotFound, "{}: no tensor {}", path().string(), in_quotes(name));
-  const std::span<const std::byte> bytes = file_->bytes().subspan(entry->offset, entry->bytes);
-  Tensor view = Tensor::borrowed(entry->dtype, entry->shape, bytes, file_);
-  const auto size = static_cast<std::uintptr_t>(dtype_info(entry->dtype).block_bytes);
-  return reinterpret_cast<std::uintptr_t>(bytes.data()) % size == 0 ? std::move(view) : view.clone();
+  return *entry;
+}
+
+Tensor SafetensorsFile::view(std::string_view name) const {
+  const SafetensorsEntry& entry = at(name);
+  return Tensor::borrowed(entry.dtype, entry.shape, file_->bytes().subspan(entry.offset, entry.bytes), file_);
+}
+
+Tensor SafetensorsFile::tensor(std::string_view name) const {
+  Tensor found = view(name);
+  const auto size = static_cast<std::uintptr_t>(dtype_info(found.dtype()).block_bytes);
+  return reinterpret_cast<std::uintptr_t>(found.bytes().data()) % size == 0 ? std::move(found) : found.clone();
+}
+
+void SafetensorsFile::release(std::string_view name) const {
+  const SafetensorsEntry& entry = at(name);
+  file_->release(file_->bytes().subspan(entry.offset, entry.bytes));
 }
 
 }  // namespace switchyard::formats

@@ -18,16 +18,33 @@ std::string json_string(std::string_view text, std::string_view file, std::strin
   return nlohmann::json(text).dump();
 }
 
-void check_names(std::span<const NamedTensor> tensors, std::string_view file) {
-  std::unordered_set<std::string_view> names;
+std::size_t bytes_of(const DeferredTensor& tensor) {
+  return static_cast<std::size_t>(dtype_bytes(tensor.dtype, tensor.shape.numel()));
+}
+
+std::vector<DeferredTensor> deferred(std::span<const NamedTensor> tensors, std::string_view file) {
+  std::vector<DeferredTensor> result;
   for (const auto& [name, tensor] : tensors) {
     require(tensor != nullptr && tensor->defined(), "{}: tensor {} to write holds nothing", file, in_quotes(name));
+    const auto view = [tensor = tensor] {
+      // Not owned: the caller's tensor outlives the call.
+      const std::shared_ptr<const void> nobody(std::shared_ptr<const void>(), tensor);
+      return Tensor::borrowed(tensor->dtype(), tensor->shape(), tensor->bytes(), nobody);
+    };
+    result.push_back({name, tensor->dtype(), tensor->shape(), view});
+  }
+  return result;
+}
+
+void check_names(std::span<const DeferredTensor> tensors, std::string_view file) {
+  std::unordered_set<std::string_view> names;
+  for (const auto& [name, dtype, shape, make] : tensors) {
     if (name == kMetadataKey) fail(ErrorKind::kBadInput, "{}: a tensor cannot be named {}", file, kMetadataKey);
     if (!names.insert(name).second) fail(ErrorKind::kBadInput, "{}: two tensors are named {}", file, in_quotes(name));
   }
 }
 
-std::string header_of(std::span<const NamedTensor> tensors, const SafetensorsMetadata& metadata,
+std::string header_of(std::span<const DeferredTensor> tensors, const SafetensorsMetadata& metadata,
                       std::string_view file) {
   std::string header = "{";
   const auto add = std::back_inserter(header);
@@ -41,11 +58,11 @@ std::string header_of(std::span<const NamedTensor> tensors, const SafetensorsMet
     header += '}';
   }
   std::size_t begin = 0;
-  for (const auto& [name, tensor] : tensors) {
-    const std::size_t end = begin + tensor->bytes().size();
+  for (const DeferredTensor& tensor : tensors) {
+    const std::size_t end = begin + bytes_of(tensor);
     fmt::format_to(add, "{}{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}", comma(),
-                   json_string(name, file, "tensor name"), dtype_info(tensor->dtype()).name,
-                   fmt::join(tensor->shape().dims(), ","), begin, end);
+                   json_string(tensor.name, file, "tensor name"), dtype_info(tensor.dtype).name,
+                   fmt::join(tensor.shape.dims(), ","), begin, end);
     begin = end;
   }
   header += '}';
@@ -62,11 +79,11 @@ struct Run {
   std::size_t first = 0, count = 0;
 };
 
-std::vector<Run> cut_into_shards(std::span<const NamedTensor> tensors, std::size_t max_bytes) {
+std::vector<Run> cut_into_shards(std::span<const DeferredTensor> tensors, std::size_t max_bytes) {
   std::vector<Run> runs;
   std::size_t filled = 0;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const std::size_t bytes = tensors[i].tensor->bytes().size();
+    const std::size_t bytes = bytes_of(tensors[i]);
     if (runs.empty() || filled > max_bytes || bytes > max_bytes - filled) {
       runs.push_back({i, 0});
       filled = 0;
@@ -77,26 +94,41 @@ std::vector<Run> cut_into_shards(std::span<const NamedTensor> tensors, std::size
   return runs;
 }
 
-}  // namespace
-
-void write_safetensors(const fs::path& path, std::span<const NamedTensor> tensors,
-                       const SafetensorsMetadata& metadata) {
+void write_file(const fs::path& path, std::span<const DeferredTensor> tensors, const SafetensorsMetadata& metadata) {
   check_names(tensors, path.string());
   const std::string header = header_of(tensors, metadata, path.string());
   AtomicFile file(path);
   const std::uint64_t length = header.size();
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(header);
-  for (const auto& [name, tensor] : tensors) file.write(tensor->bytes());
+  for (const DeferredTensor& deferred : tensors) {
+    const Tensor tensor = deferred.make();
+    require(tensor.defined() && tensor.dtype() == deferred.dtype && tensor.shape() == deferred.shape,
+            "{}: tensor {} was made of another type or shape than promised", path.string(), in_quotes(deferred.name));
+    file.write(tensor.bytes());
+  }
   file.commit();
+}
+
+}  // namespace
+
+void write_safetensors(const fs::path& path, std::span<const NamedTensor> tensors,
+                       const SafetensorsMetadata& metadata) {
+  write_file(path, deferred(tensors, path.string()), metadata);
 }
 
 void write_safetensors_sharded(const fs::path& folder, std::span<const NamedTensor> tensors,
                                const SafetensorsMetadata& metadata, std::size_t max_shard_bytes) {
+  write_safetensors_sharded(folder, std::span<const DeferredTensor>(deferred(tensors, folder.string())), metadata,
+                            max_shard_bytes);
+}
+
+void write_safetensors_sharded(const fs::path& folder, std::span<const DeferredTensor> tensors,
+                               const SafetensorsMetadata& metadata, std::size_t max_shard_bytes) {
   check_names(tensors, folder.string());
   const std::vector<Run> runs = cut_into_shards(tensors, max_shard_bytes);
   if (runs.size() <= 1) {
-    write_safetensors(folder / kSingleFile, tensors, metadata);
+    write_file(folder / kSingleFile, tensors, metadata);
     return;
   }
   std::size_t total = 0;
@@ -104,10 +136,10 @@ void write_safetensors_sharded(const fs::path& folder, std::span<const NamedTens
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const auto run = tensors.subspan(runs[i].first, runs[i].count);
     const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, runs.size());
-    write_safetensors(folder / name, run, metadata);
-    for (const NamedTensor& named : run) {
-      weight_map[named.name] = name;
-      total += named.tensor->bytes().size();
+    write_file(folder / name, run, metadata);
+    for (const DeferredTensor& tensor : run) {
+      weight_map[tensor.name] = name;
+      total += bytes_of(tensor);
     }
   }
   const nlohmann::json index = {{"metadata", {{"total_size", total}}}, {"weight_map", std::move(weight_map)}};

@@ -120,6 +120,10 @@ const SafetensorsEntry& TensorFiles::info(std::string_view name) const { return 
 
 Tensor TensorFiles::load(std::string_view name) const { return shard(name).tensor(name); }
 
+Tensor TensorFiles::view(std::string_view name) const { return shard(name).view(name); }
+
+void TensorFiles::release(std::string_view name) const { shard(name).release(name); }
+
 const fs::path& TensorFiles::path_of(std::string_view name) const { return shard(name).path(); }
 
 }  // namespace switchyard::formats

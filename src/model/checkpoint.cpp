@@ -1,8 +1,11 @@
 #include "switchyard/model/checkpoint.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -12,26 +15,43 @@
 #include "parameter_table.hpp"
 #include "switchyard/base/atomic_file.hpp"
 #include "switchyard/base/error.hpp"
-#include "switchyard/base/parallel.hpp"
 #include "switchyard/formats/safetensors.hpp"
+#include "weight_files.hpp"
 
 namespace switchyard::model {
 namespace {
 
 namespace fs = std::filesystem;
 using autograd::Parameter;
+using autograd::ParameterRole;
 using formats::JsonConfig;
 using formats::TensorFiles;
 
 constexpr std::string_view kConfigFile = "config.json";
 constexpr std::string_view kTrainingKey = "switchyard";
 constexpr std::size_t kMaxShardBytes = 5'000'000'000;  // as transformers 4 cuts them
-constexpr Index kConvertGrain = 1 << 16;
 
 struct FolderConfig {
   const Family* family = nullptr;
   ModelConfig config;
+  ScaleBlock scale_block;
+  Index prediction_layers = 0;  // layers after the model's own, for multi-token prediction
 };
+
+ScaleBlock read_scale_block(const JsonConfig& json) {
+  constexpr std::string_view kKey = "weight_block_size";
+  ScaleBlock block;
+  if (!json.is_object("quantization_config")) return block;
+  const JsonConfig quantisation = json.object("quantization_config");
+  if (!quantisation.has(kKey)) return block;
+  const std::vector<Index> size = quantisation.get_ints(kKey);
+  constexpr Index kMost = 1 << 20;
+  if (size.size() != 2 || size[0] < 1 || size[1] < 1 || size[0] > kMost || size[1] > kMost) {
+    fail(ErrorKind::kBadInput, "{}: found [{}], expected two numbers from 1 to {}", quantisation.where(kKey),
+         fmt::join(size, ", "), kMost);
+  }
+  return {size[0], size[1]};
+}
 
 FolderConfig read_folder_config(const fs::path& folder) {
   const JsonConfig json = JsonConfig::load(folder / kConfigFile);
@@ -40,6 +60,8 @@ FolderConfig read_folder_config(const fs::path& folder) {
   result.config = result.family->read_config(json);
   if (json.has(kTrainingKey)) read_training(json.object(kTrainingKey), result.config);
   result.config.validate(json.origin() + ": model");
+  result.scale_block = read_scale_block(json);
+  result.prediction_layers = json.get_int_or("num_nextn_predict_layers", 0);
   return result;
 }
 
@@ -58,96 +80,120 @@ std::unique_ptr<text::Tokenizer> load_folder_tokenizer(const fs::path& folder, I
   return tokenizer;
 }
 
-struct PlannedRun {
+// The places of one parameter in the files.
+struct PlannedParameter {
   std::size_t row = 0;
-  TensorRun run;
+  ParameterPlaces in;
 };
 
-void check_file_tensor(const TensorFiles& files, const TensorRun& run) {
-  if (!files.contains(run.file_tensor)) {
-    fail(ErrorKind::kBadInput, "{}: tensor {} is missing; {} asks for it", files.path().string(), run.file_tensor,
-         kConfigFile);
-  }
-  const formats::SafetensorsEntry& info = files.info(run.file_tensor);
-  const std::string path = files.path_of(run.file_tensor).string();
-  if (info.shape != run.file_shape) {
-    fail(ErrorKind::kBadInput, "{}: tensor {}: found shape {}, expected {} by {}", path, run.file_tensor,
-         info.shape.to_string(), run.file_shape.to_string(), kConfigFile);
-  }
-  constexpr DType kReadable[] = {DType::kF32, DType::kF64, DType::kF16, DType::kBF16};
-  if (std::find(std::begin(kReadable), std::end(kReadable), info.dtype) == std::end(kReadable)) {
-    const bool is_float = dtype_info(info.dtype).is_float;
-    fail(is_float ? ErrorKind::kUnsupported : ErrorKind::kBadInput,
-         "{}: tensor {}: found type {}, expected F32, F64, F16 or BF16", path, run.file_tensor,
-         dtype_info(info.dtype).name);
-  }
+using NameSet = std::set<std::string, std::less<>>;
+
+// The number of the layer that a tensor called "model.layers.NUMBER.*" belongs to; -1 where it is called otherwise.
+Index layer_of(std::string_view name) {
+  constexpr std::string_view kPrefix = "model.layers.";
+  if (!name.starts_with(kPrefix)) return -1;
+  name.remove_prefix(kPrefix.size());
+  Index layer = -1;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), layer);
+  return error == std::errc() && end != name.data() + name.size() && *end == '.' && layer >= 0 ? layer : -1;
 }
 
-// transformers 4 once stored the frequencies that follow from rope_theta.
-bool is_derived(std::string_view file_tensor) { return file_tensor.ends_with("rotary_emb.inv_freq"); }
+// Layers of multi-token prediction stand after the model's own (DeepSeek-V3, GLM-4.5). The projection of the two hidden
+// states tells them where the config does not say how many there are.
+bool predicts_more_tokens(const TensorFiles& files, const FolderConfig& read, Index layer) {
+  const auto layers = static_cast<Index>(read.config.layers.size());
+  return layer >= layers && (layer - layers < read.prediction_layers ||
+                             files.contains(fmt::format("model.layers.{}.eh_proj.weight", layer)));
+}
+
+// A tied output may be there once more: of the same type and bytes as the embedding it is passed over.
+void check_tied_output(const TensorFiles& files, const std::string& output, const std::string& embedding) {
+  const auto same = [&] {
+    if (!files.contains(embedding) || files.info(output).dtype != files.info(embedding).dtype ||
+        files.info(output).shape != files.info(embedding).shape) {
+      return false;
+    }
+    const Tensor a = files.view(output), b = files.view(embedding);
+    return std::memcmp(a.bytes().data(), b.bytes().data(), a.bytes().size()) == 0;
+  };
+  if (same()) return files.release(output);
+  fail(ErrorKind::kBadInput, "{}: tensor {} is not the same as {}, but {} ties the two", files.path_of(output).string(),
+       output, embedding, kConfigFile);
+}
+
+// The published name of the output where the model has none of its own.
+std::string tied_output_name(const FolderConfig& read, const TensorFiles& files) {
+  if (!read.config.tied_embeddings) return {};
+  for (const TensorRule& rule : read.family->tensors) {
+    if (rule.native == "output" && files.contains(rule.published)) return std::string(rule.published);
+  }
+  return {};
+}
+
+void check_no_other_tensors(const FolderConfig& read, const TensorFiles& files, const NameSet& used,
+                            const std::string& embedding) {
+  const std::string tied_output = tied_output_name(read, files);
+  for (const std::string& name : files.names()) {
+    const std::span<const std::string_view> ignored = read.family->ignored;
+    if (used.count(name) != 0 || predicts_more_tokens(files, read, layer_of(name)) ||
+        std::any_of(ignored.begin(), ignored.end(), [&](auto pattern) { return matches_pattern(pattern, name); })) {
+      continue;
+    }
+    if (name == tied_output) {
+      check_tied_output(files, name, embedding);
+      continue;
+    }
+    fail(ErrorKind::kBadInput, "{}: tensor {} is unknown: no part of a model of type {} with this {}",
+         files.path_of(name).string(), name, read.family->model_type, kConfigFile);
+  }
+}
 
 // Where every element of the model comes from. Everything is checked here, before memory is taken for the model: a
 // config that promises more than the file holds must not get as far as asking for it.
-std::vector<PlannedRun> plan_load(const Family& family, const std::vector<ParameterRow>& rows,
-                                  const TensorFiles& files) {
-  std::vector<PlannedRun> plan;
-  std::set<std::string_view> used;
+std::vector<PlannedParameter> plan_load(const FolderConfig& read, const std::vector<ParameterRow>& rows,
+                                        const TensorFiles& files, const WeightFiles& weights) {
+  const TensorNames names(*read.family, rows);
+  std::vector<PlannedParameter> plan;
+  NameSet used;
+  std::string embedding;
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    const std::vector<TensorRule> rules = rules_for(family, rows[i]);
-    const auto held = std::find_if(rules.begin(), rules.end(), [&](const TensorRule& rule) {
-      return files.contains(first_file_tensor(rule, rows[i]));
+    const std::vector<const TensorRule*> rules = names.rules_for(rows[i]);
+    const auto held = std::find_if(rules.begin(), rules.end(), [&](const TensorRule* rule) {
+      return weights.contains(TensorNames::first_name(*rule, rows[i]));
     });
-    const TensorRule& rule = held == rules.end() ? rules.front() : *held;
-    for_each_run(rule, rows[i], [&](const TensorRun& run) {
-      check_file_tensor(files, run);
-      used.insert(files.info(run.file_tensor).name);
-      plan.push_back({i, run});
-    });
+    ParameterPlaces in = names.places(held == rules.end() ? *rules.front() : **held, rows[i]);
+    for (const TensorPlace& place : in.places) weights.check(place, used);
+    if (rows[i].name == "embedding") embedding = in.places.front().name;
+    plan.push_back({i, std::move(in)});
   }
-  for (const std::string& name : files.names()) {
-    if (used.count(name) != 0 || is_derived(name)) continue;
-    fail(ErrorKind::kBadInput, "{}: tensor {} is unknown: no part of a model of type {} with this {}",
-         files.path_of(name).string(), name, family.model_type, kConfigFile);
-  }
-  // The disk is read from front to back.
-  std::stable_sort(plan.begin(), plan.end(), [&](const PlannedRun& a, const PlannedRun& b) {
-    const auto place = [&](const PlannedRun& p) {
-      return std::pair(std::string_view(files.path_of(p.run.file_tensor).native()),
-                       files.info(p.run.file_tensor).offset);
-    };
-    return place(a) < place(b);
-  });
+  check_no_other_tensors(read, files, used, embedding);
   return plan;
 }
 
-template <class T>
-void convert(std::span<const T> from, std::span<float> to) {
-  parallel_for(static_cast<Index>(to.size()), kConvertGrain, [&](Index begin, Index end) {
-    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
-      if constexpr (std::is_arithmetic_v<T>) {
-        to[i] = static_cast<float>(from[i]);
-      } else {
-        to[i] = to_float(from[i]);
-      }
-    }
-  });
+// What stays as the file holds it. The rest is small, or read where only float32 will do.
+bool stays_stored(const ParameterRow& row) {
+  switch (row.role) {
+    case ParameterRole::kEmbedding:
+    case ParameterRole::kOutput:
+    case ParameterRole::kMatrix:
+    case ParameterRole::kExpert:
+      return row.shape.rank() >= 2;
+    case ParameterRole::kRouter:
+    case ParameterRole::kNorm:
+    case ParameterRole::kBias:
+    case ParameterRole::kBuffer:
+      return false;
+  }
+  return false;
 }
 
-void copy_run(const Tensor& file_tensor, const TensorRun& run, Tensor& parameter) {
-  const auto begin = static_cast<std::size_t>(run.file_begin);
-  const auto count = static_cast<std::size_t>(run.count);
-  const std::span<float> to = parameter.f32().subspan(static_cast<std::size_t>(run.parameter_begin), count);
-  switch (file_tensor.dtype()) {
-    case DType::kF32:
-      return convert(file_tensor.values<float>().subspan(begin, count), to);
-    case DType::kF64:
-      return convert(file_tensor.values<double>().subspan(begin, count), to);
-    case DType::kF16:
-      return convert(file_tensor.values<Float16>().subspan(begin, count), to);
-    case DType::kBF16:
-      return convert(file_tensor.values<BFloat16>().subspan(begin, count), to);
-    default:
-      require(false, "tensor {} of type {} was not refused", run.file_tensor, dtype_info(file_tensor.dtype()).name);
+void fill(Parameter& parameter, const ParameterRow& row, const ParameterPlaces& in, WeightFiles& weights) {
+  parameter.value = Tensor::uninitialized(DType::kF32, row.shape);
+  std::span<float> to = parameter.value.f32();
+  for (const TensorPlace& place : in.places) {
+    const auto count = static_cast<std::size_t>(place.rows * place.cols);
+    weights.convert(place, to.first(count));
+    to = to.subspan(count);
   }
 }
 
@@ -157,10 +203,88 @@ void check_order(const std::vector<ParameterRow>& rows, std::span<P* const> para
   require(rows.size() == parameters.size(), "the model has {} parameters, its config {}", parameters.size(),
           rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    require(parameters[i]->name == rows[i].name && parameters[i]->value.shape() == rows[i].shape,
-            "parameter {} is {} {}, its config says {} {}", i, parameters[i]->name,
-            parameters[i]->value.shape().to_string(), rows[i].name, rows[i].shape.to_string());
+    require(parameters[i]->name == rows[i].name && parameters[i]->shape() == rows[i].shape,
+            "parameter {} is {} {}, its config says {} {}", i, parameters[i]->name, parameters[i]->shape().to_string(),
+            rows[i].name, rows[i].shape.to_string());
   }
+}
+
+// A matrix of a parameter and its place in a tensor of the file.
+struct Part {
+  const Parameter* parameter = nullptr;
+  Index number = 0;  // of the matrix, among those of the parameter
+  bool stacked = false;
+  TensorPlace place;
+
+  std::size_t count() const { return static_cast<std::size_t>(place.rows * place.cols); }
+  std::size_t begin() const { return static_cast<std::size_t>(number) * count(); }  // in the parameter's values
+};
+
+// The whole tensor, where it is a stretch of one parameter as it stands.
+std::optional<Tensor> borrowed(const std::vector<Part>& parts) {
+  const Part& first = parts.front();
+  std::size_t count = 0;
+  for (const Part& part : parts) {
+    if (part.parameter != first.parameter || part.parameter->is_stored() || part.place.transposed) return {};
+    count += part.count();
+  }
+  if (static_cast<std::size_t>(first.place.shape.numel()) != count) return {};
+  const std::span<const std::byte> bytes = first.parameter->value.bytes();
+  // Not owned: the parameter outlives the call.
+  return Tensor::borrowed(DType::kF32, first.place.shape,
+                          bytes.subspan(first.begin() * sizeof(float), count * sizeof(float)),
+                          std::shared_ptr<const void>(std::shared_ptr<const void>(), bytes.data()));
+}
+
+void scatter(const Part& part, std::span<float> to) {
+  std::vector<float> decoded;
+  std::span<const float> from;
+  if (part.parameter->is_stored()) {
+    decoded.resize(part.count());
+    decode(part.stacked ? part.parameter->weight(part.number) : part.parameter->weight(), decoded);
+    from = decoded;
+  } else {
+    from = part.parameter->value.f32().subspan(part.begin(), part.count());
+  }
+  const TensorPlace& place = part.place;
+  for (Index r = 0; r < place.rows; ++r) {
+    const auto row = from.subspan(static_cast<std::size_t>(r * place.cols), static_cast<std::size_t>(place.cols));
+    Index at = place.first() + r * place.row_stride();
+    for (const float value : row) {
+      to[static_cast<std::size_t>(at)] = value;
+      at += place.col_stride();
+    }
+  }
+}
+
+Tensor assembled(const std::vector<Part>& parts) {
+  if (std::optional<Tensor> whole = borrowed(parts)) return std::move(*whole);
+  Tensor tensor = Tensor::uninitialized(DType::kF32, parts.front().place.shape);
+  for (const Part& part : parts) scatter(part, tensor.f32());
+  return tensor;
+}
+
+// The tensors of a file, in the order of the first parameters that lie in them.
+std::vector<formats::DeferredTensor> tensors_to_write(const Family& family, const std::vector<ParameterRow>& rows,
+                                                      std::span<const Parameter* const> parameters) {
+  const TensorNames names(family, rows);
+  std::vector<std::string> order;
+  std::map<std::string, std::vector<Part>> parts;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    ParameterPlaces in = names.places(*names.rules_for(rows[i]).front(), rows[i]);
+    for (std::size_t e = 0; e < in.places.size(); ++e) {
+      const std::string name = in.places[e].name;
+      std::vector<Part>& of_name = parts[name];
+      if (of_name.empty()) order.push_back(name);
+      of_name.push_back({parameters[i], static_cast<Index>(e), rows[i].of_experts, std::move(in.places[e])});
+    }
+  }
+  std::vector<formats::DeferredTensor> tensors;
+  for (const std::string& name : order) {
+    const Shape shape = parts[name].front().place.shape;
+    tensors.push_back({name, DType::kF32, shape, [of_name = std::move(parts[name])] { return assembled(of_name); }});
+  }
+  return tensors;
 }
 
 nlohmann::ordered_json config_json(const Family& family, const ModelConfig& config, const text::Tokenizer* tokenizer) {
@@ -182,18 +306,26 @@ nlohmann::ordered_json config_json(const Family& family, const ModelConfig& conf
 
 ModelConfig load_model_config(const fs::path& folder) { return read_folder_config(folder).config; }
 
-LoadedModel load_model(const fs::path& folder) {
-  FolderConfig read = read_folder_config(folder);
+LoadedModel load_model(const fs::path& folder, const LoadOptions& options) {
+  const FolderConfig read = read_folder_config(folder);
   const std::vector<ParameterRow> rows = parameter_table(read.config);
   const TensorFiles files = TensorFiles::open(folder);
-  const std::vector<PlannedRun> plan = plan_load(*read.family, rows, files);
+  WeightFiles weights(files, read.scale_block, options.mapped);
+  const std::vector<PlannedParameter> plan = plan_load(read, rows, files, weights);
   std::unique_ptr<text::Tokenizer> tokenizer = load_folder_tokenizer(folder, read.config.vocab);
 
-  Transformer transformer(std::move(read.config));
+  Transformer transformer(read.config, ParameterMemory::kNone);
   const std::span<Parameter* const> parameters = transformer.parameters();
-  check_order(rows, parameters);
-  for (const PlannedRun& planned : plan) {
-    copy_run(files.load(planned.run.file_tensor), planned.run, parameters[planned.row]->value);
+  check_order<Parameter>(rows, parameters);
+  for (const auto& [row, in] : plan) {
+    Parameter& parameter = *parameters[row];
+    if (options.stored && stays_stored(rows[row])) {
+      for (const TensorPlace& place : in.places) parameter.stored.views.push_back(weights.keep(place));
+      parameter.stored.keep_alive = weights.keep_alive();
+    } else {
+      fill(parameter, rows[row], in, weights);
+      if (in.alone) std::for_each(in.places.begin(), in.places.end(), [&](const auto& p) { weights.release(p); });
+    }
   }
   return {std::move(transformer), std::move(tokenizer), std::string(read.family->model_type)};
 }
@@ -209,24 +341,9 @@ std::string save_model(const fs::path& folder, const Transformer& transformer, c
   const std::vector<ParameterRow> rows = parameter_table(config);
   const std::span<const Parameter* const> parameters = transformer.parameters();
   check_order(rows, parameters);
-  std::vector<std::string> names;
-  std::vector<Tensor> tensors;
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const std::span<const std::byte> bytes = parameters[i]->value.bytes();
-    for_each_run(rules_for(family, rows[i]).front(), rows[i], [&](const TensorRun& run) {
-      require(run.count == run.file_shape.numel(), "{} would be written in parts", run.file_tensor);
-      const auto run_bytes = static_cast<std::size_t>(run.count) * sizeof(float);
-      const auto begin = static_cast<std::size_t>(run.parameter_begin) * sizeof(float);
-      names.push_back(run.file_tensor);
-      // Not owned: the parameter outlives the call.
-      tensors.push_back(Tensor::borrowed(DType::kF32, run.file_shape, bytes.subspan(begin, run_bytes),
-                                         std::shared_ptr<const void>(std::shared_ptr<const void>(), bytes.data())));
-    });
-  }
-  std::vector<formats::NamedTensor> named;
-  for (std::size_t i = 0; i < names.size(); ++i) named.push_back({names[i], &tensors[i]});
-
-  formats::write_safetensors_sharded(folder, named, {{"format", "pt"}}, kMaxShardBytes);
+  const std::vector<formats::DeferredTensor> tensors = tensors_to_write(family, rows, parameters);
+  formats::write_safetensors_sharded(folder, std::span<const formats::DeferredTensor>(tensors), {{"format", "pt"}},
+                                     kMaxShardBytes);
   if (tokenizer != nullptr) tokenizer->save(folder);
   write_file_atomically(folder / kConfigFile, config_json(family, config, tokenizer).dump(2) + "\n");
   return std::string(family.model_type);

@@ -50,14 +50,15 @@ void check_init(const InitConfig& init) {
 
 }  // namespace
 
-Transformer::Transformer(ModelConfig config) : config_(std::move(config)) {
+Transformer::Transformer(ModelConfig config, ParameterMemory memory) : config_(std::move(config)) {
   config_.validate();
   for (ParameterRow& row : parameter_table(config_)) {
     Parameter& parameter = storage_.emplace_back();
     parameter.name = std::move(row.name);
     parameter.role = row.role;
     parameter.trainable = row.role != ParameterRole::kBuffer;
-    parameter.value = Tensor::zeros(DType::kF32, row.shape);
+    parameter.stored.shape = row.shape;
+    if (memory == ParameterMemory::kZeroed) parameter.value = Tensor::zeros(DType::kF32, row.shape);
     parameters_.push_back(&parameter);
   }
   embedding_ = find("embedding");
@@ -203,7 +204,7 @@ ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const For
 
 Tensor Transformer::logits(ConstMatrix hidden_TD) const {
   Tensor result = Tensor::uninitialized(DType::kF32, {hidden_TD.rows, config_.vocab});
-  kernels::matmul_nt(hidden_TD, std::as_const(*output_).value.matrix(), result.matrix());
+  kernels::matmul_nt(hidden_TD, output_->value.matrix(), result.matrix());
   return result;
 }
 

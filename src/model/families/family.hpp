@@ -13,20 +13,28 @@
 
 namespace switchyard::model {
 
-// How a file holds a native tensor. In names, {i} is the layer and {e} the expert.
+// How a file holds a native tensor of shape [R, C], or of experts [E, R, C]. In names, {i} is the layer and {e} the
+// expert.
 enum class Layout {
   kSame,       // one tensor of the same shape
   kRow,        // [D] as [1, D]
-  kPerExpert,  // [E, ...] as E tensors of [...], a name each
-  kFirstRows,  // [E, F, D] as rows 0 to F-1 of each expert of one [E, 2F, D]
-  kLastRows,   // [E, F, D] as rows F to 2F-1 of each expert of one [E, 2F, D]
+  kPerExpert,  // E tensors [R, C], a name each
+  kFlat,       // one tensor [E R, C]: the rows of one expert after those of another
 };
 
+// Rules of a table that stand next to each other and have the same published name are parts of one tensor, in which
+// their rows (of each expert) follow each other in the order of the table: gate and up as one [E, 2F, D]. Rules for one
+// native tensor that have different published names are alternatives: a file may hold any one, the first is written.
 struct TensorRule {
   std::string_view native;
   std::string_view published;
   Layout layout = Layout::kSame;
+  bool transposed = false;   // the file has [C, R], for flat experts [E C, R]: x W instead of x W^T
+  bool interleaved = false;  // the parts' rows take turns: row 0 of each, row 1 of each ...
 };
+
+// Frequencies that follow from the config, which transformers 4 once stored.
+inline constexpr std::string_view kRotaryFrequencies[] = {"*rotary_emb.inv_freq"};
 
 struct Family {
   std::string_view model_type;    // of config.json
@@ -37,9 +45,10 @@ struct Family {
   // The keys of the architecture. Values that the dialect has no key for are left out and a config of another shape is
   // written as well as may be: describes() finds out by reading it back.
   nlohmann::ordered_json (*write_config)(const ModelConfig& config);
-  // Several rules for one native tensor are alternatives: a file may hold any one, the first is written. Empty: every
-  // tensor has its native name.
+  // Empty: every tensor has its native name.
   std::span<const TensorRule> tensors;
+  // Tensors that a file may hold besides; * stands for any characters.
+  std::span<const std::string_view> ignored = kRotaryFrequencies;
 };
 
 extern const Family kMixtral, kQwen2Moe, kQwen3Moe, kGlm4Moe, kDeepseek, kLlama, kSwitchyard;

@@ -35,9 +35,25 @@ inline constexpr std::array kExpertNames = {
     TensorRule{"layers.{i}.moe.experts.gate", "model.layers.{i}.mlp.experts.{e}.gate_proj.weight", Layout::kPerExpert},
     TensorRule{"layers.{i}.moe.experts.up", "model.layers.{i}.mlp.experts.{e}.up_proj.weight", Layout::kPerExpert},
     TensorRule{"layers.{i}.moe.experts.down", "model.layers.{i}.mlp.experts.{e}.down_proj.weight", Layout::kPerExpert},
-    TensorRule{"layers.{i}.moe.experts.gate", "model.layers.{i}.mlp.experts.gate_up_proj", Layout::kFirstRows},
-    TensorRule{"layers.{i}.moe.experts.up", "model.layers.{i}.mlp.experts.gate_up_proj", Layout::kLastRows},
-    TensorRule{"layers.{i}.moe.experts.down", "model.layers.{i}.mlp.experts.down_proj", Layout::kSame},
+    TensorRule{"layers.{i}.moe.experts.gate", "model.layers.{i}.mlp.experts.gate_up_proj"},
+    TensorRule{"layers.{i}.moe.experts.up", "model.layers.{i}.mlp.experts.gate_up_proj"},
+    TensorRule{"layers.{i}.moe.experts.down", "model.layers.{i}.mlp.experts.down_proj"},
+};
+
+// Experts as Mixtral and Phi-3.5-MoE name them.
+inline constexpr std::array kBlockExpertNames = {
+    TensorRule{"layers.{i}.moe.router", "model.layers.{i}.block_sparse_moe.gate.weight"},
+    TensorRule{"layers.{i}.moe.experts.gate", "model.layers.{i}.block_sparse_moe.experts.{e}.w1.weight",
+               Layout::kPerExpert},
+    TensorRule{"layers.{i}.moe.experts.up", "model.layers.{i}.block_sparse_moe.experts.{e}.w3.weight",
+               Layout::kPerExpert},
+    TensorRule{"layers.{i}.moe.experts.down", "model.layers.{i}.block_sparse_moe.experts.{e}.w2.weight",
+               Layout::kPerExpert},
+};
+
+// The bias of selection of DeepSeek-V3's router.
+inline constexpr std::array kSelectionBiasNames = {
+    TensorRule{"layers.{i}.moe.selection_bias", "model.layers.{i}.mlp.gate.e_score_correction_bias"},
 };
 
 // A shared expert as DeepSeek names it.

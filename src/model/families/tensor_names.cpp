@@ -1,11 +1,27 @@
 #include "tensor_names.hpp"
 
-#include <string_view>
-
 #include "switchyard/base/error.hpp"
 
 namespace switchyard::model {
 namespace {
+
+struct MatrixShape {
+  Index rows = 0, cols = 0;
+  bool vector = false;
+};
+
+// Of the whole parameter or, where it is stacked, of one expert's part.
+MatrixShape matrix_of(const ParameterRow& row) {
+  const std::span<const Index> dims = row.shape.dims().subspan(row.of_experts ? 1 : 0);
+  require(dims.size() == 1 || dims.size() == 2, "{} of shape {} is neither matrix nor vector", row.name,
+          row.shape.to_string());
+  return dims.size() == 1 ? MatrixShape{1, dims[0], true} : MatrixShape{dims[0], dims[1], false};
+}
+
+// What parts of one tensor are stacked along: the rows of a matrix, the elements of a vector.
+Index stacked_length(const MatrixShape& shape) { return shape.vector ? shape.cols : shape.rows; }
+
+}  // namespace
 
 std::string fill_in(std::string_view pattern, std::string_view placeholder, Index value) {
   std::string name(pattern);
@@ -14,53 +30,115 @@ std::string fill_in(std::string_view pattern, std::string_view placeholder, Inde
   return name;
 }
 
-// Whether `name` is `pattern` with the layer in place of {i}.
-bool matches(std::string_view pattern, const ParameterRow& parameter) {
-  return parameter.name == fill_in(pattern, "{i}", parameter.layer);
-}
-
-}  // namespace
-
-std::vector<TensorRule> rules_for(const Family& family, const ParameterRow& parameter) {
-  if (family.tensors.empty()) return {{parameter.name, parameter.name, Layout::kSame}};
-  std::vector<TensorRule> rules;
-  for (const TensorRule& rule : family.tensors) {
-    if (matches(rule.native, parameter)) rules.push_back(rule);
+bool matches_pattern(std::string_view pattern, std::string_view name) {
+  const std::size_t star = pattern.find('*');
+  if (star == std::string_view::npos) return pattern == name;
+  if (!name.starts_with(pattern.substr(0, star))) return false;
+  const std::string_view rest = pattern.substr(star + 1);
+  for (std::size_t begin = star; begin <= name.size(); ++begin) {
+    if (matches_pattern(rest, name.substr(begin))) return true;
   }
-  require(!rules.empty(), "family {} has no name for {}", family.model_type, parameter.name);
-  return rules;
+  return false;
 }
 
-void for_each_run(const TensorRule& rule, const ParameterRow& parameter,
-                  const std::function<void(const TensorRun&)>& f) {
-  const std::string name = fill_in(rule.published, "{i}", parameter.layer);
-  const Shape& shape = parameter.shape;
-  switch (rule.layout) {
-    case Layout::kSame:
-      f({name, shape, 0, 0, shape.numel()});
-      return;
-    case Layout::kRow:
-      f({name, Shape{1, shape.numel()}, 0, 0, shape.numel()});
-      return;
-    case Layout::kPerExpert: {
-      const Shape expert_shape(shape.dims().subspan(1));
-      const Index count = expert_shape.numel();
-      for (Index e = 0; e < shape[0]; ++e) f({fill_in(name, "{e}", e), expert_shape, 0, e * count, count});
-      return;
+WeightView TensorPlace::view(const std::byte* data, DType dtype) const {
+  WeightView result;
+  result.data = data + dtype_bytes(dtype, first());
+  result.dtype = dtype;
+  result.rows = rows;
+  result.cols = cols;
+  result.row_stride = row_stride();
+  result.col_stride = col_stride();
+  return result;
+}
+
+TensorNames::TensorNames(const Family& family, const std::vector<ParameterRow>& rows) : family_(&family) {
+  for (const ParameterRow& row : rows) {
+    row_of_.emplace(row.name, &row);
+    if (family.tensors.empty()) own_names_.push_back({row.name, row.name});
+  }
+  rules_ = family.tensors.empty() ? std::span<const TensorRule>(own_names_) : family.tensors;
+}
+
+const ParameterRow* TensorNames::find(std::string_view native, Index layer) const {
+  const auto found = row_of_.find(fill_in(native, "{i}", layer));
+  return found == row_of_.end() ? nullptr : found->second;
+}
+
+std::vector<const TensorRule*> TensorNames::rules_for(const ParameterRow& row) const {
+  std::vector<const TensorRule*> found;
+  for (const TensorRule& rule : rules_) {
+    if (row.name == fill_in(rule.native, "{i}", row.layer)) found.push_back(&rule);
+  }
+  require(!found.empty(), "family {} has no name for {}", family_->model_type, row.name);
+  return found;
+}
+
+std::string TensorNames::first_name(const TensorRule& rule, const ParameterRow& row) {
+  return fill_in(fill_in(rule.published, "{i}", row.layer), "{e}", 0);
+}
+
+ParameterPlaces TensorNames::places(const TensorRule& rule, const ParameterRow& row) const {
+  const MatrixShape ours = matrix_of(row);
+  // The neighbours in the table with the same published name share its tensors.
+  const TensorRule *first = &rule, *last = &rule;
+  while (first != rules_.data() && (first - 1)->published == rule.published) --first;
+  while (last + 1 != rules_.data() + rules_.size() && (last + 1)->published == rule.published) ++last;
+  Index before = 0, total = 0, parts = 0, index = 0;
+  for (const TensorRule* part = first; part <= last; ++part) {
+    const ParameterRow* other = find(part->native, row.layer);
+    if (other == nullptr) continue;
+    if (part == &rule) {
+      before = total;
+      index = parts;
     }
-    case Layout::kFirstRows:
-    case Layout::kLastRows: {
-      const Shape fused{shape[0], 2 * shape[1], shape[2]};
-      const Index count = shape[1] * shape[2];
-      const Index skip = rule.layout == Layout::kLastRows ? count : 0;
-      for (Index e = 0; e < shape[0]; ++e) f({name, fused, 2 * e * count + skip, e * count, count});
-      return;
+    const MatrixShape shape = matrix_of(*other);
+    require(shape.vector == ours.vector && (shape.vector || shape.cols == ours.cols) &&
+                other->of_experts == row.of_experts &&
+                (!rule.interleaved || stacked_length(shape) == stacked_length(ours)),
+            "{} and {} cannot share a tensor", row.name, other->name);
+    total += stacked_length(shape);
+    ++parts;
+  }
+
+  const bool flat = rule.layout == Layout::kFlat, per_expert = rule.layout == Layout::kPerExpert;
+  require(!(flat || per_expert) || row.of_experts, "{} is not of experts", row.name);
+  require(!flat || !ours.vector, "{} is no matrix of experts", row.name);
+  const Index experts = row.of_experts ? row.shape[0] : 1;
+  TensorPlace place;
+  place.transposed = rule.transposed && !ours.vector;
+  place.vector = ours.vector;
+  place.rows = ours.rows;
+  place.cols = ours.cols;
+  place.step = rule.interleaved ? parts : 1;
+  place.file_rows = ours.vector ? 1 : place.transposed ? ours.cols : total;
+  place.file_cols = ours.vector || place.transposed ? total : ours.cols;
+  Index& along_stack = ours.vector || place.transposed ? place.first_col : place.first_row;
+  along_stack = rule.interleaved ? index : before;
+  const Index rows_of_expert = place.file_rows;
+  if (flat) place.file_rows *= experts;
+  place.matrices = flat || per_expert ? 1 : experts;
+
+  std::vector<Index> dims;
+  if (place.matrices > 1 || (row.of_experts && !flat && !per_expert)) dims.push_back(place.matrices);
+  if (rule.layout == Layout::kRow) dims.push_back(1);
+  if (!ours.vector || flat) dims.push_back(place.file_rows);
+  dims.push_back(place.file_cols);
+  place.shape = Shape(dims);
+
+  ParameterPlaces result;
+  result.alone = parts == 1;
+  const std::string name = fill_in(rule.published, "{i}", row.layer);
+  for (Index e = 0; e < experts; ++e) {
+    TensorPlace& of_expert = result.places.emplace_back(place);
+    of_expert.name = per_expert ? fill_in(name, "{e}", e) : name;
+    if (flat) {
+      of_expert.first_row += e * rows_of_expert;
+    } else if (!per_expert) {
+      of_expert.matrix = e;
     }
   }
-}
-
-std::string first_file_tensor(const TensorRule& rule, const ParameterRow& parameter) {
-  return fill_in(fill_in(rule.published, "{i}", parameter.layer), "{e}", 0);
+  return result;
 }
 
 }  // namespace switchyard::model

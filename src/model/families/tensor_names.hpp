@@ -1,33 +1,72 @@
 #pragma once
-// Where a file holds the parameters of a model.
+// Where the files of a family hold the parameters of a model: what a table of TensorRules means for one model.
 
-#include <functional>
+#include <map>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "family.hpp"
 #include "parameter_table.hpp"
 #include "switchyard/tensor/tensor.hpp"
+#include "switchyard/tensor/weight.hpp"
 
 namespace switchyard::model {
 
-// Elements that a tensor of a file and a parameter have in common, contiguous in both.
-struct TensorRun {
-  std::string file_tensor;
-  Shape file_shape;
-  Index file_begin = 0;
-  Index parameter_begin = 0;
-  Index count = 0;
+// One matrix of a parameter (the whole, or one expert's) in a tensor of a file. The tensor is seen as `matrices`
+// matrices [file_rows, file_cols] one after the other. Element (r, c) of ours is element
+// (first_row + r * step, first_col + c) of matrix `matrix` or, transposed, (first_row + c, first_col + r * step).
+// A vector is one row of ours and of the file's matrices; its elements are `step` apart.
+struct TensorPlace {
+  std::string name;  // of the file's tensor
+  Shape shape;       // of the file's tensor
+  Index matrices = 1, file_rows = 1, file_cols = 1;
+  Index matrix = 0, first_row = 0, first_col = 0;
+  Index step = 1;
+  bool transposed = false;
+  bool vector = false;
+  Index rows = 0, cols = 0;  // of our matrix
+
+  // In elements of the file's tensor: our first one, and the way from one row or column of ours to the next.
+  Index first() const { return (matrix * file_rows + first_row) * file_cols + first_col; }
+  Index row_stride() const { return vector ? cols : transposed ? step : step * file_cols; }
+  Index col_stride() const { return vector ? step : transposed ? file_cols : 1; }
+  // Where the tensor's elements lie at `data`.
+  WeightView view(const std::byte* data, DType dtype) const;
 };
 
-// The ways in which the family's files may hold a parameter, the one that is written first. kInternal where the table
-// has none.
-std::vector<TensorRule> rules_for(const Family& family, const ParameterRow& parameter);
+// Where the whole of a parameter lies under a rule: one place, or one an expert.
+struct ParameterPlaces {
+  std::vector<TensorPlace> places;
+  bool alone = true;  // nothing else lies in these tensors
+};
 
-// The runs that make up the whole parameter under a rule, in the order of its elements.
-void for_each_run(const TensorRule& rule, const ParameterRow& parameter,
-                  const std::function<void(const TensorRun&)>& f);
-// The file tensor of the first of them.
-std::string first_file_tensor(const TensorRule& rule, const ParameterRow& parameter);
+// The places of the parameters of one model in the files of one family.
+class TensorNames {
+ public:
+  // Both must outlive the object.
+  TensorNames(const Family& family, const std::vector<ParameterRow>& rows);
+
+  // The ways in which a file may hold the parameter, the one that is written first. kInternal where the table has none.
+  std::vector<const TensorRule*> rules_for(const ParameterRow& row) const;
+  ParameterPlaces places(const TensorRule& rule, const ParameterRow& row) const;
+
+  // The file's tensor of the first expert, or the only one.
+  static std::string first_name(const TensorRule& rule, const ParameterRow& row);
+
+ private:
+  const ParameterRow* find(std::string_view native, Index layer) const;
+  const Family* family_;
+  std::vector<TensorRule> own_names_;  // where the family uses native names
+  std::span<const TensorRule> rules_;
+  std::map<std::string_view, const ParameterRow*> row_of_;
+};
+
+// `pattern` with the first `placeholder` replaced.
+std::string fill_in(std::string_view pattern, std::string_view placeholder, Index value);
+
+// Whether `name` is `pattern`, in which each * stands for any characters.
+bool matches_pattern(std::string_view pattern, std::string_view name);
 
 }  // namespace switchyard::model

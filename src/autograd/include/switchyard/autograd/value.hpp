@@ -3,24 +3,43 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "switchyard/tensor/tensor.hpp"
+#include "switchyard/tensor/weight.hpp"
 
 namespace switchyard::autograd {
 
 // What a parameter is. Decides weight decay, the learning-rate group, initialisation and freezing by kind.
 enum class ParameterRole { kEmbedding, kOutput, kMatrix, kExpert, kRouter, kNorm, kBias, kBuffer };
 
-// A named tensor of the model. A kBuffer (such as a selection bias) belongs to the checkpoint but has no gradient.
+// Weights that stay as their file holds them: one view, or one an expert of a stack [E, R, C].
+struct StoredWeights {
+  Shape shape;
+  std::vector<WeightView> views;
+  std::shared_ptr<const void> keep_alive;  // what the views read: mapped files, copies of them, scales
+};
+
+// A named tensor of the model, in float32 (`value`) or as its file holds it (`stored`), never both. Only a float32 one
+// can be trained. A kBuffer (such as a selection bias) belongs to the checkpoint but has no gradient.
 struct Parameter {
   std::string name;
   ParameterRole role = ParameterRole::kMatrix;
-  Tensor value;
-  Tensor grad;            // float32 of value's shape; undefined until ensure_grad()
+  Tensor value;           // undefined where the weights are stored
+  StoredWeights stored;   // without views where they are in `value`
+  Tensor grad;            // float32 of the parameter's shape; undefined until ensure_grad()
   bool trainable = true;  // false: ops do not compute its gradient
 
+  bool is_stored() const { return !stored.views.empty(); }
+  const Shape& shape() const { return value.defined() ? value.shape() : stored.shape; }
+  Index numel() const { return shape().numel(); }
+  // The whole as a matrix: all axes but the last folded into rows, rank 1 one row. kInternal for a stored stack.
+  WeightView weight() const;
+  // Of a stack [E, R, C]: the matrix of expert e.
+  WeightView weight(Index e) const;
+
   bool wants_grad() const { return trainable && role != ParameterRole::kBuffer; }
-  // Makes grad, zeroed, where it is missing.
+  // Makes grad, zeroed, where it is missing. kInternal where the weights are stored.
   Tensor& ensure_grad();
   // Sets grad to zero where there is one.
   void zero_grad();

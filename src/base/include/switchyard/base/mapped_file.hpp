@@ -20,6 +20,9 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
+  // `part` of bytes() will not be read soon: the memory of the pages that lie within it is given back. They are read
+  // from the file again if need be. A hint: whether it was taken shows nowhere.
+  void release(std::span<const std::byte> part) const;
 
  private:
   MappedFile() = default;

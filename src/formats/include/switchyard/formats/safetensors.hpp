@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -25,7 +26,7 @@ struct SafetensorsEntry {
   DType dtype = DType::kF32;
   Shape shape;
   std::size_t offset = 0;  // of its first byte, from the start of the file
-  std::size_t bytes = 0;   // = numel * size of the type
+  std::size_t bytes = 0;   // = dtype_bytes(dtype, numel)
 };
 
 struct SafetensorsHeader {
@@ -54,9 +55,15 @@ class SafetensorsFile {
   // A read-only view of the mapped file, which it keeps alive; an owning copy where the data is not aligned for its
   // type. Throws kNotFound with file and name.
   Tensor tensor(std::string_view name) const;
+  // Always a view: where the data is not aligned, only its bytes() can be read.
+  Tensor view(std::string_view name) const;
+  // The tensor will not be read soon: gives back the memory that its pages take, which are read from the file again if
+  // need be.
+  void release(std::string_view name) const;
 
  private:
   explicit SafetensorsFile(std::shared_ptr<const MappedFile> file);
+  const SafetensorsEntry& at(std::string_view name) const;
   std::shared_ptr<const MappedFile> file_;
   SafetensorsHeader header_;
   std::unordered_map<std::string_view, std::size_t> index_;  // the keys point into header_
@@ -81,9 +88,11 @@ class TensorFiles {
   // Shard by shard, in the order of the data: reading in this order reads the disk sequentially.
   const std::vector<std::string>& names() const { return names_; }
   bool contains(std::string_view name) const { return shard_of_.find(name) != shard_of_.end(); }
-  // The three below throw kNotFound with path and name.
+  // Those below throw kNotFound with path and name.
   const SafetensorsEntry& info(std::string_view name) const;
   Tensor load(std::string_view name) const;  // as SafetensorsFile::tensor
+  Tensor view(std::string_view name) const;
+  void release(std::string_view name) const;
   const std::filesystem::path& path_of(std::string_view name) const;
 
  private:
@@ -100,6 +109,14 @@ struct NamedTensor {
   const Tensor* tensor = nullptr;  // must outlive the call it is passed to
 };
 
+// A tensor that is made when its turn to be written comes, and goes once it is.
+struct DeferredTensor {
+  std::string name;
+  DType dtype = DType::kF32;
+  Shape shape;
+  std::function<Tensor()> make;  // of this type and shape (kInternal otherwise)
+};
+
 // Writes the tensors in the given order, through AtomicFile and without copying them. The data begins at a multiple of
 // 64 bytes. Give metadata {"format": "pt"} where transformers shall load the file. Throws kResource where the disk is
 // full or read-only, kBadInput where a name is used twice, reserved or not UTF-8.
@@ -110,6 +127,8 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedT
 // model-00001-of-0000N.safetensors and so on, with model.safetensors.index.json written last. A tensor is never split;
 // one larger than the limit has a shard of its own. Other files in the folder are left alone.
 void write_safetensors_sharded(const std::filesystem::path& folder, std::span<const NamedTensor> tensors,
+                               const SafetensorsMetadata& metadata, std::size_t max_shard_bytes);
+void write_safetensors_sharded(const std::filesystem::path& folder, std::span<const DeferredTensor> tensors,
                                const SafetensorsMetadata& metadata, std::size_t max_shard_bytes);
 
 }  // namespace switchyard::formats

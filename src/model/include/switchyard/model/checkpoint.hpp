@@ -18,17 +18,27 @@ struct LoadedModel {
   std::string family;                          // model_type of config.json
 };
 
+struct LoadOptions {
+  // False: everything becomes float32, as training wants it. True: the matrices of attention and of feed-forward
+  // networks, the embedding and the output stay as their file holds them (autograd::StoredWeights), and only norms,
+  // biases, routers and buffers, which are small, become float32.
+  bool stored = false;
+  // Of stored weights: whether they are read from the mapped file as they are used, or copied to memory at once.
+  bool mapped = true;
+};
+
 // Throws kNotFound / kBadInput / kUnsupported naming the file and the key or tensor: a missing or unknown tensor, a
-// wrong shape or type, a config that does not fit, a tokenizer with more ids than the vocabulary. Float types are
-// converted to float32, each tensor straight into its parameter: the model is in memory once. Everything is checked
-// before memory is taken for it. Formats and dialects: docs/formats/checkpoint.md.
-LoadedModel load_model(const std::filesystem::path& folder);
+// wrong shape or type, a config that does not fit, a tokenizer with more ids than the vocabulary. What becomes float32
+// goes straight into its parameter: the model is in memory once. Everything is checked before memory is taken for it.
+// Formats and dialects: docs/formats/checkpoint.md.
+LoadedModel load_model(const std::filesystem::path& folder, const LoadOptions& options = {});
 // Only the config: nothing of the weights is read.
 ModelConfig load_model_config(const std::filesystem::path& folder);
 
 // Writes into `folder`, which must exist and hold no other model (a caller that wants all or nothing passes
 // AtomicDirectory::path()). tokenizer may be null. Returns the model_type that was written: the first family that
-// expresses the architecture exactly. Throws kResource where the disk is full or read-only.
+// expresses the architecture exactly. Weights are written as float32, also where they are stored in another type: one
+// tensor at a time is converted. Throws kResource where the disk is full or read-only.
 std::string save_model(const std::filesystem::path& folder, const Transformer& transformer,
                        const text::Tokenizer* tokenizer);
 

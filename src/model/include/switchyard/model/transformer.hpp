@@ -41,12 +41,15 @@ struct ForwardResult {
   std::vector<autograd::Value> router_losses;  // one a MoE layer, [1], coefficients applied
 };
 
+enum class ParameterMemory { kZeroed, kNone };
+
 // Owns its parameters, at fixed addresses. Several threads may run forward at once without a tape, each with its own
 // cache. A non-finite value is not looked for here; see find_non_finite.
 class Transformer {
  public:
-  // Parameters are zero; validate()s the config.
-  explicit Transformer(ModelConfig config);
+  // Parameters are zero, or have only name, role and shape, for a caller that gives them their weights. validate()s the
+  // config.
+  explicit Transformer(ModelConfig config, ParameterMemory memory = ParameterMemory::kZeroed);
   Transformer(Transformer&&) noexcept;
   Transformer& operator=(Transformer&&) noexcept;
   ~Transformer();

@@ -1,0 +1,269 @@
+#include "weight_files.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "switchyard/base/error.hpp"
+#include "switchyard/base/parallel.hpp"
+
+namespace switchyard::model {
+namespace {
+
+constexpr Index kMxfp4Block = 32;  // elements of a row that share a factor
+constexpr Index kMxfp4Bytes = kMxfp4Block / 2;
+constexpr Index kConvertGrain = 1 << 16;  // elements a task
+constexpr DType kReadable[] = {DType::kF32, DType::kF64, DType::kF16, DType::kBF16, DType::kF8E4M3, DType::kF8E5M2};
+constexpr DType kFactorTypes[] = {DType::kF32, DType::kF64, DType::kF16, DType::kBF16, DType::kF8E8M0};
+
+template <std::size_t N>
+bool is_one_of(DType dtype, const DType (&types)[N]) {
+  return std::find(std::begin(types), std::end(types), dtype) != std::end(types);
+}
+
+bool is_fp8(DType dtype) { return dtype == DType::kF8E4M3 || dtype == DType::kF8E5M2; }
+
+std::string factors_name(const std::string& name) { return name + "_scale_inv"; }
+std::string blocks_name(const std::string& name) { return name + "_blocks"; }
+std::string scales_name(const std::string& name) { return name + "_scales"; }
+
+Index blocks_in(Index length, Index block) { return (length + block - 1) / block; }
+
+// MXFP4 files have [.., out, in] also where the same tensor in a float type is [.., in, out].
+TensorPlace mxfp4_place(TensorPlace place) {
+  if (place.transposed) {
+    std::swap(place.file_rows, place.file_cols);
+    std::swap(place.first_row, place.first_col);
+    place.transposed = false;
+  }
+  return place;
+}
+
+// The shape of _scales and, with 16 bytes a block, of _blocks.
+Shape mxfp4_shape(const TensorPlace& place, bool blocks) {
+  std::vector<Index> dims(place.shape.dims().begin(), place.shape.dims().end() - 2);
+  dims.push_back(place.file_rows);
+  dims.push_back(place.file_cols / kMxfp4Block);
+  if (blocks) dims.push_back(kMxfp4Bytes);
+  return Shape(dims);
+}
+
+template <class T>
+T load(const std::byte* data, Index i) {
+  T value;
+  std::memcpy(&value, data + i * static_cast<Index>(sizeof(T)), sizeof(T));
+  return value;
+}
+
+float element(const std::byte* data, DType dtype, Index i) {
+  switch (dtype) {
+    case DType::kF32:
+      return load<float>(data, i);
+    case DType::kF64:
+      return static_cast<float>(load<double>(data, i));
+    case DType::kF16:
+      return to_float(load<Float16>(data, i));
+    case DType::kBF16:
+      return to_float(load<BFloat16>(data, i));
+    case DType::kF8E4M3:
+      return f8_e4m3_to_float(load<std::uint8_t>(data, i));
+    case DType::kF8E5M2:
+      return f8_e5m2_to_float(load<std::uint8_t>(data, i));
+    case DType::kF8E8M0:
+      return f8_e8m0_to_float(load<std::uint8_t>(data, i));
+    case DType::kF4:
+      return f4_e2m1_to_float(static_cast<std::uint8_t>(load<std::uint8_t>(data, i / 2) >> (i % 2 * 4)));
+    default:
+      require(false, "a weight of type {}", dtype_info(dtype).name);
+      return 0.0F;
+  }
+}
+
+}  // namespace
+
+void decode(const WeightView& weight, std::span<float> to) {
+  parallel_for(weight.rows, std::max(Index{1}, kConvertGrain / std::max(weight.cols, Index{1})), [&](Index b, Index e) {
+    for (Index r = b; r < e; ++r)
+      for (Index c = 0; c < weight.cols; ++c) {
+        float v = element(weight.data, weight.dtype, r * weight.row_stride + c * weight.col_stride);
+        const WeightScales& s = weight.scales;
+        if (s.data != nullptr)
+          v *= element(
+              s.data, s.dtype,
+              (s.first_row + r) / s.row_block * s.stride + (s.first_column + c) / s.column_block * s.column_stride);
+        to[static_cast<std::size_t>(r * weight.cols + c)] = v;
+      }
+  });
+}
+
+WeightFiles::WeightFiles(const formats::TensorFiles& files, ScaleBlock block, bool mapped)
+    : files_(&files), block_(block), mapped_(mapped), held_(std::make_shared<Held>()) {}
+
+bool WeightFiles::contains(const std::string& name) const {
+  return files_->contains(name) || files_->contains(blocks_name(name));
+}
+
+bool WeightFiles::has_factors(const TensorPlace& place) const {
+  return !place.vector && is_fp8(files_->info(place.name).dtype) && files_->contains(factors_name(place.name));
+}
+
+void WeightFiles::refuse(ErrorKind kind, const std::string& name, const std::string& what) const {
+  fail(kind, "{}: tensor {}: {}", files_->path_of(name).string(), name, what);
+}
+
+void WeightFiles::check(const TensorPlace& place, std::set<std::string, std::less<>>& used) const {
+  const auto check_shape = [&](const std::string& name, const Shape& expected) {
+    const Shape& found = files_->info(name).shape;
+    if (found != expected)
+      refuse(ErrorKind::kBadInput, name,
+             fmt::format("found shape {}, expected {} by config.json", found.to_string(), expected.to_string()));
+  };
+  if (files_->contains(place.name)) {
+    check_shape(place.name, place.shape);
+    const DType dtype = files_->info(place.name).dtype;
+    if (!is_one_of(dtype, kReadable)) {
+      refuse(dtype_info(dtype).is_float ? ErrorKind::kUnsupported : ErrorKind::kBadInput, place.name,
+             fmt::format("found type {}, expected F32, F64, F16, BF16, F8_E4M3 or F8_E5M2", dtype_info(dtype).name));
+    }
+    if (has_factors(place)) {
+      check_factors(place);
+      used.insert(factors_name(place.name));
+    }
+    used.insert(place.name);
+    return;
+  }
+  const std::string blocks = blocks_name(place.name), scales = scales_name(place.name);
+  if (!files_->contains(blocks) || place.vector) {
+    fail(ErrorKind::kBadInput, "{}: tensor {} is missing; config.json asks for it", files_->path().string(),
+         place.name);
+  }
+  if (!files_->contains(scales)) {
+    fail(ErrorKind::kBadInput, "{}: tensor {} is missing; {} needs it", files_->path().string(), scales, blocks);
+  }
+  const TensorPlace packed = mxfp4_place(place);
+  if (packed.file_cols % kMxfp4Block != 0) {
+    refuse(ErrorKind::kBadInput, blocks,
+           fmt::format("blocks of {} elements, but config.json has rows of {}", kMxfp4Block, packed.file_cols));
+  }
+  check_shape(blocks, mxfp4_shape(packed, true));
+  check_shape(scales, mxfp4_shape(packed, false));
+  for (const std::string& name : {blocks, scales}) {
+    const DType dtype = files_->info(name).dtype;
+    if (dtype != DType::kU8)
+      refuse(ErrorKind::kBadInput, name, fmt::format("found type {}, expected U8", dtype_info(dtype).name));
+    used.insert(name);
+  }
+}
+
+void WeightFiles::check_factors(const TensorPlace& place) const {
+  const std::string name = factors_name(place.name);
+  const formats::SafetensorsEntry& info = files_->info(name);
+  if (!is_one_of(info.dtype, kFactorTypes)) {
+    refuse(dtype_info(info.dtype).is_float ? ErrorKind::kUnsupported : ErrorKind::kBadInput, name,
+           fmt::format("found type {}, expected F32, F64, F16, BF16 or F8_E8M0", dtype_info(info.dtype).name));
+  }
+  if (info.shape.numel() == 1) return;  // one factor for the whole tensor
+  std::vector<Index> dims(place.shape.dims().begin(), place.shape.dims().end());
+  dims[dims.size() - 2] = blocks_in(place.file_rows, block_.rows);
+  dims.back() = blocks_in(place.file_cols, block_.cols);
+  const Shape expected(dims);
+  if (info.shape != expected) {
+    refuse(ErrorKind::kBadInput, name,
+           fmt::format("found shape {}, expected {}: a factor for each {} x {} of {}", info.shape.to_string(),
+                       expected.to_string(), block_.rows, block_.cols, place.shape.to_string()));
+  }
+  const Index along_stack = place.transposed ? block_.cols : block_.rows;
+  if (place.step != 1 && along_stack != 1) {
+    refuse(
+        ErrorKind::kUnsupported, name,
+        fmt::format("factors of {} x {} for a tensor whose rows alternate between matrices", block_.rows, block_.cols));
+  }
+}
+
+Tensor WeightFiles::load_factors(const TensorPlace& place) const {
+  if (!has_factors(place)) return {};
+  Tensor grid = files_->view(factors_name(place.name)).to_f32();
+  if (grid.numel() != 1)
+    grid.reshape({place.matrices, blocks_in(place.file_rows, block_.rows), blocks_in(place.file_cols, block_.cols)});
+  return grid;
+}
+
+WeightView WeightFiles::view(const TensorPlace& place, const Tensor& data, const Tensor& factors) const {
+  if (is_mxfp4(place)) {
+    const TensorPlace packed = mxfp4_place(place);
+    WeightView result = packed.view(data.bytes().data(), DType::kF4);
+    const Index row_factors = packed.file_cols / kMxfp4Block;
+    result.scales.data = factors.bytes().data() + (packed.matrix * packed.file_rows + packed.first_row) * row_factors;
+    result.scales.dtype = DType::kF8E8M0;
+    result.scales.stride = packed.step * row_factors;
+    result.scales.column_block = kMxfp4Block;
+    result.scales.first_column = packed.first_col;
+    return result;
+  }
+  WeightView result = place.view(data.bytes().data(), data.dtype());
+  if (!factors.defined()) return result;
+  WeightScales& scales = result.scales;
+  scales.data = factors.bytes().data();
+  if (factors.numel() == 1) {
+    scales.stride = 1;
+    scales.row_block = std::max(place.rows, Index{1});
+    scales.column_block = std::max(place.cols, Index{1});
+    return result;
+  }
+  const Index rows = factors.shape()[1], cols = factors.shape()[2];
+  scales.first_row = place.first_row;
+  scales.first_column = place.first_col;
+  scales.row_block = block_.rows;
+  scales.column_block = block_.cols;
+  scales.stride = cols;
+  if (place.transposed) {
+    std::swap(scales.first_row, scales.first_column);
+    std::swap(scales.row_block, scales.column_block);
+    std::swap(scales.stride, scales.column_stride);
+  }
+  Index first = place.matrix * rows * cols;
+  if (place.step != 1) {  // a row of ours is a row of the grid: check_factors() has seen to that
+    first += scales.first_row * scales.stride;
+    scales.stride *= place.step;
+    scales.first_row = 0;
+  }
+  scales.data += dtype_bytes(DType::kF32, first);
+  return result;
+}
+
+const Tensor& WeightFiles::held(const std::string& name) {
+  const auto found = held_->tensors.find(name);
+  if (found != held_->tensors.end()) return found->second;
+  Tensor tensor = files_->view(name);
+  if (!mapped_) {
+    tensor = tensor.clone();
+    files_->release(name);
+  }
+  return held_->tensors.emplace(name, std::move(tensor)).first->second;
+}
+
+const Tensor& WeightFiles::factors_of(const TensorPlace& place) {
+  const auto found = held_->factors.find(place.name);
+  if (found != held_->factors.end()) return found->second;
+  return held_->factors.emplace(place.name, load_factors(place)).first->second;
+}
+
+WeightView WeightFiles::keep(const TensorPlace& place) {
+  if (is_mxfp4(place)) return view(place, held(blocks_name(place.name)), held(scales_name(place.name)));
+  return view(place, held(place.name), factors_of(place));
+}
+
+void WeightFiles::convert(const TensorPlace& place, std::span<float> to) {
+  if (is_mxfp4(place)) {
+    decode(view(place, files_->view(blocks_name(place.name)), files_->view(scales_name(place.name))), to);
+  } else {
+    decode(view(place, files_->view(place.name), factors_of(place)), to);
+  }
+}
+
+void WeightFiles::release(const TensorPlace& place) const {
+  if (!is_mxfp4(place)) return files_->release(place.name);
+  files_->release(blocks_name(place.name));
+  files_->release(scales_name(place.name));
+}
+
+}  // namespace switchyard::model
