@@ -47,6 +47,8 @@ class TensorNames {
  public:
   // Both must outlive the object.
   TensorNames(const Family& family, const std::vector<ParameterRow>& rows);
+  TensorNames(const TensorNames&) = delete;
+  TensorNames& operator=(const TensorNames&) = delete;
 
   // The ways in which a file may hold the parameter, the one that is written first. kInternal where the table has none.
   std::vector<const TensorRule*> rules_for(const ParameterRow& row) const;
