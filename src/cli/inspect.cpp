@@ -8,6 +8,7 @@
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
 #include "switchyard/base/progress.hpp"
+#include "switchyard/model/describe.hpp"
 #include "switchyard/model/score_tokens.hpp"
 #include "switchyard/runtime/engine.hpp"
 
@@ -21,25 +22,6 @@ struct Options {
   bool json = false;
 };
 
-// "layers 0-3: 16 experts, 2 a token, ..." - equal neighbours share a line.
-std::string describe_layer(const model::LayerConfig& layer) {
-  const model::AttentionConfig& a = layer.attention;
-  std::string text = fmt::format("attention {} heads, {} kv, {} wide{}; ", a.heads, a.kv_heads, a.head_dim,
-                                 a.qk_norm ? ", qk norm" : "");
-  if (layer.dense)
-    return text +
-           fmt::format("dense FFN {} ({})", layer.dense->hidden, kernels::activation_name(layer.dense->activation));
-  const moe::MoeConfig& m = *layer.moe;
-  text += fmt::format("{} experts of {} ({}), {} a token; {} {}, weights {}", m.router.experts, m.expert.hidden,
-                      kernels::activation_name(m.expert.activation), m.router.top_k, m.router.score, m.router.select,
-                      m.router.normalise == "none" ? "as they are" : "normalised by " + m.router.normalise);
-  if (m.router.scale != 1.0F) text += fmt::format(", times {}", m.router.scale);
-  if (m.router.selection_bias) text += ", selection bias";
-  if (m.shared.hidden > 0)
-    text += fmt::format("; shared expert {}{}", m.shared.hidden, m.shared.gated ? " (gated)" : "");
-  return text;
-}
-
 void print_model(const runtime::Engine& engine, const model::ParameterCounts& counts) {
   const model::ModelConfig& c = engine.config();
   fmt::print("{}\n", engine.folder().string());
@@ -51,9 +33,9 @@ void print_model(const runtime::Engine& engine, const model::ParameterCounts& co
   fmt::print("  shape       {} layers, width {}, vocabulary {}{}, {} positions\n", c.layers.size(), c.width, c.vocab,
              c.tied_embeddings ? " (tied)" : "", c.max_positions);
   for (std::size_t begin = 0; begin < c.layers.size();) {
-    const std::string text = describe_layer(c.layers[begin]);
+    const std::string text = model::describe(c.layers[begin]);
     std::size_t end = begin + 1;
-    while (end < c.layers.size() && describe_layer(c.layers[end]) == text) ++end;
+    while (end < c.layers.size() && model::describe(c.layers[end]) == text) ++end;
     fmt::print("  layer{:<6} {}\n",
                end - begin == 1 ? fmt::format(" {}", begin) : fmt::format("s {}-{}", begin, end - 1), text);
     begin = end;

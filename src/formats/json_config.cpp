@@ -86,6 +86,10 @@ const std::string& JsonConfig::origin() const { return object_->origin; }
 std::string JsonConfig::where(std::string_view key) const { return object_->where(key); }
 bool JsonConfig::has(std::string_view key) const { return object_->find(key) != nullptr; }
 
+bool JsonConfig::is_null(std::string_view key) const {
+  return object_->find(key) == nullptr && object_->value->contains(key);
+}
+
 bool JsonConfig::is_object(std::string_view key) const {
   const json* found = object_->find(key);
   return found != nullptr && found->is_object();

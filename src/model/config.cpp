@@ -19,6 +19,40 @@ void check_size(const std::string& key, Index value) {
     fail(ErrorKind::kBadInput, "{}: {}, expected a number from 1 to {}", key, value, kLargestSize);
 }
 
+void check_positive(const std::string& key, double value) {
+  if (!(value > 0.0) || !std::isfinite(value))
+    fail(ErrorKind::kBadInput, "{}: {}, expected a number above 0", key, value);
+}
+
+// 0 stands for "not" or for a default.
+void check_not_negative(const std::string& key, double value) {
+  if (!(value >= 0.0) || !std::isfinite(value))
+    fail(ErrorKind::kBadInput, "{}: {}, expected a number of at least 0", key, value);
+}
+
+void check_finite(const std::string& key, double value) {
+  if (!std::isfinite(value)) fail(ErrorKind::kBadInput, "{}: {}, expected a finite number", key, value);
+}
+
+void validate_latent(const AttentionConfig& attention, const std::string& where) {
+  const LatentConfig& latent = *attention.latent;
+  check_size(where + ".latent.rank", latent.rank);
+  check_size(where + ".latent.rope_dim", latent.rope_dim);
+  check_size(where + ".latent.value_dim", latent.value_dim);
+  if (latent.query_rank != 0) check_size(where + ".latent.query_rank", latent.query_rank);
+  check_positive(where + ".latent.norm_eps", latent.norm_eps);
+  if (latent.rope_dim % 2 != 0 || latent.rope_dim >= attention.head_dim)
+    fail(ErrorKind::kBadInput, "{}.latent.rope_dim: {}, expected an even number below head_dim, which is {}", where,
+         latent.rope_dim, attention.head_dim);
+  if (attention.heads > kLargestSize / (attention.head_dim + latent.value_dim))
+    fail(ErrorKind::kBadInput, "{}: {} heads of {} and {} elements, expected at most {} elements together", where,
+         attention.heads, attention.head_dim, latent.value_dim, kLargestSize);
+  if (attention.heads != attention.kv_heads || attention.qkv_bias || attention.output_bias || attention.qk_norm ||
+      attention.qk_norm_whole || attention.clip != 0.0F || attention.sinks || attention.rotary_dim != 0)
+    fail(ErrorKind::kUnsupported,
+         "{}: latent attention has a key head for every head, no biases, q/k norms, clip, sinks or rotary_dim", where);
+}
+
 void validate_attention(const AttentionConfig& attention, const std::string& where) {
   check_size(where + ".heads", attention.heads);
   check_size(where + ".kv_heads", attention.kv_heads);
@@ -26,14 +60,28 @@ void validate_attention(const AttentionConfig& attention, const std::string& whe
   if (attention.heads % attention.kv_heads != 0)
     fail(ErrorKind::kBadInput, "{}.kv_heads: {}, expected a divisor of heads, which is {}", where, attention.kv_heads,
          attention.heads);
-  if (attention.head_dim % 2 != 0)
+  if (attention.head_dim % 2 != 0 && attention.rotary_dim == 0 && !attention.latent)
     fail(ErrorKind::kBadInput, "{}.head_dim: {}, expected an even number, because rotary embedding turns pairs", where,
          attention.head_dim);
   if (attention.heads > kLargestSize / attention.head_dim)
     fail(ErrorKind::kBadInput, "{}: {} heads of {} elements, expected at most {} elements together", where,
          attention.heads, attention.head_dim, kLargestSize);
-  if (!(attention.rope_theta > 0.0) || !std::isfinite(attention.rope_theta))
-    fail(ErrorKind::kBadInput, "{}.rope_theta: {}, expected a number above 0", where, attention.rope_theta);
+  if (attention.rotary_dim % 2 != 0 || attention.rotary_dim < 0 || attention.rotary_dim > attention.head_dim)
+    fail(ErrorKind::kBadInput, "{}.rotary_dim: {}, expected an even number of at most head_dim, which is {}", where,
+         attention.rotary_dim, attention.head_dim);
+  check_positive(where + ".rope_theta", attention.rope_theta);
+  if (attention.qk_norm && attention.qk_norm_whole)
+    fail(ErrorKind::kBadInput, "{}: both qk_norm and qk_norm_whole, expected one of them", where);
+  check_not_negative(where + ".clip", attention.clip);
+  check_finite(where + ".scale", attention.scale);
+  check_not_negative(where + ".softcap", attention.softcap);
+  check_not_negative(where + ".window", static_cast<double>(attention.window));
+  if (attention.latent) validate_latent(attention, where);
+  try {
+    kernels::rope_table(rotary_elements(attention), attention.rope_theta, attention.rope_scaling);
+  } catch (const Error& error) {
+    fail(error.kind(), "{}.rope_scaling: {}", where, error.what());
+  }
 }
 
 }  // namespace
@@ -42,8 +90,13 @@ void ModelConfig::validate(const std::string& where) const {
   check_size(where + ".vocab", vocab);
   check_size(where + ".width", width);
   check_size(where + ".max_positions", max_positions);
-  if (!(norm_eps > 0.0F) || !std::isfinite(norm_eps))
-    fail(ErrorKind::kBadInput, "{}.norm_eps: {}, expected a number above 0", where, norm_eps);
+  check_positive(where + ".norm_eps", norm_eps);
+  if (norm != "rms" && norm != "layer") fail(ErrorKind::kBadInput, "{}.norm: {}, expected rms or layer", where, norm);
+  if (norm_bias && norm != "layer")
+    fail(ErrorKind::kUnsupported, "{}.norm_bias: true, expected false: only LayerNorm has one", where);
+  check_finite(where + ".embedding_scale", embedding_scale);
+  check_finite(where + ".residual_scale", residual_scale);
+  check_finite(where + ".logit_scale", logit_scale);
   if (!(dropout >= 0.0F && dropout < 1.0F))
     fail(ErrorKind::kBadInput, "{}.dropout: {}, expected a number from 0 to below 1", where, dropout);
   if (layers.empty()) fail(ErrorKind::kBadInput, "{}.layers: none, expected at least one", where);
@@ -70,14 +123,34 @@ void ModelConfig::validate(const std::string& where) const {
   }
 }
 
+Index rotary_elements(const AttentionConfig& attention) {
+  if (attention.latent) return attention.latent->rope_dim;
+  return attention.rotary_dim == 0 ? attention.head_dim : attention.rotary_dim;
+}
+
+Index cached_key_width(const AttentionConfig& attention) {
+  if (attention.latent) return attention.latent->rank + attention.latent->rope_dim;
+  return attention.kv_heads * attention.head_dim;
+}
+
+Index cached_value_width(const AttentionConfig& attention) {
+  return attention.latent ? 0 : attention.kv_heads * attention.head_dim;
+}
+
 bool ModelConfig::has_moe() const {
   return std::any_of(layers.begin(), layers.end(), [](const LayerConfig& layer) { return layer.moe.has_value(); });
+}
+
+bool reads_long_text(const ModelConfig& config, Index positions) {
+  return std::any_of(config.layers.begin(), config.layers.end(), [&](const LayerConfig& layer) {
+    const kernels::RopeScaling& scaling = layer.attention.rope_scaling;
+    return scaling.kind == "longrope" && static_cast<double>(positions) > scaling.original_positions;
+  });
 }
 
 ParameterCounts count_parameters(const ModelConfig& config) {
   ParameterCounts counts;
   for (const ParameterRow& row : parameter_table(config)) {
-    if (row.role == autograd::ParameterRole::kBuffer) continue;
     const Index numel = row.shape.numel();
     counts.total += numel;
     if (row.of_experts) {

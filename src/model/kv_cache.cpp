@@ -14,9 +14,8 @@ constexpr Index kFirstRows = 64;  // so that a short prompt does not grow its ca
 KvCache::KvCache(const ModelConfig& config, Index capacity) : capacity_(capacity) {
   if (capacity < 1) fail(ErrorKind::kBadInput, "a cache of {} positions, expected at least 1", capacity);
   for (const LayerConfig& layer : config.layers) {
-    const Shape empty{0, layer.attention.kv_heads * layer.attention.head_dim};
-    keys_.push_back(Tensor::uninitialized(DType::kF32, empty));
-    values_.push_back(Tensor::uninitialized(DType::kF32, empty));
+    keys_.push_back(Tensor::uninitialized(DType::kF32, {0, cached_key_width(layer.attention)}));
+    values_.push_back(Tensor::uninitialized(DType::kF32, {0, cached_value_width(layer.attention)}));
   }
 }
 

@@ -17,15 +17,22 @@ class TableBuilder {
     for (layer_ = 0; layer_ < static_cast<Index>(config_.layers.size()); ++layer_) {
       const LayerConfig& layer = config_.layers[static_cast<std::size_t>(layer_)];
       prefix_ = fmt::format("layers.{}.", layer_);
-      attention(layer.attention);
-      add("ffn_norm", {config_.width}, ParameterRole::kNorm);
+      norm("attention_norm");
+      if (layer.attention.latent)
+        latent_attention(layer.attention, *layer.attention.latent);
+      else
+        attention(layer.attention);
+      if (layer.post_norms) norm("attention_post_norm");
+      norm("ffn_norm");
       if (layer.dense) ffn("ffn.", layer.dense->activation, layer.dense->hidden);
       if (layer.moe) moe(*layer.moe);
+      if (layer.post_norms) norm("ffn_post_norm");
     }
     layer_ = -1;
     prefix_.clear();
-    add("final_norm", {config_.width}, ParameterRole::kNorm);
+    norm("final_norm");
     if (!config_.tied_embeddings) add("output", {config_.vocab, config_.width}, ParameterRole::kOutput);
+    if (config_.output_bias) add("output_bias", {config_.vocab}, ParameterRole::kBias);
     return std::move(rows_);
   }
 
@@ -38,9 +45,28 @@ class TableBuilder {
     rows_.back().of_experts = true;
   }
 
+  void norm(const std::string& name) {
+    add(name, {config_.width}, ParameterRole::kNorm);
+    if (config_.norm_bias) add(name + "_bias", {config_.width}, ParameterRole::kBias);
+  }
+
+  void latent_attention(const AttentionConfig& a, const LatentConfig& latent) {
+    const Index width = config_.width, q = a.heads * a.head_dim, key = a.head_dim - latent.rope_dim;
+    if (latent.query_rank == 0) {
+      add("attention.q", {q, width}, ParameterRole::kMatrix);
+    } else {
+      add("attention.q_a", {latent.query_rank, width}, ParameterRole::kMatrix);
+      add("attention.q_a_norm", {latent.query_rank}, ParameterRole::kNorm);
+      add("attention.q_b", {q, latent.query_rank}, ParameterRole::kMatrix);
+    }
+    add("attention.kv_a", {latent.rank + latent.rope_dim, width}, ParameterRole::kMatrix);
+    add("attention.kv_a_norm", {latent.rank}, ParameterRole::kNorm);
+    add("attention.kv_b", {a.heads * (key + latent.value_dim), latent.rank}, ParameterRole::kMatrix);
+    add("attention.o", {width, a.heads * latent.value_dim}, ParameterRole::kMatrix, true);
+  }
+
   void attention(const AttentionConfig& a) {
     const Index width = config_.width, q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
-    add("attention_norm", {width}, ParameterRole::kNorm);
     add("attention.q", {q, width}, ParameterRole::kMatrix);
     add("attention.k", {kv, width}, ParameterRole::kMatrix);
     add("attention.v", {kv, width}, ParameterRole::kMatrix);
@@ -53,6 +79,11 @@ class TableBuilder {
       add("attention.q_norm", {a.head_dim}, ParameterRole::kNorm);
       add("attention.k_norm", {a.head_dim}, ParameterRole::kNorm);
     }
+    if (a.qk_norm_whole) {
+      add("attention.q_norm", {q}, ParameterRole::kNorm);
+      add("attention.k_norm", {kv}, ParameterRole::kNorm);
+    }
+    if (a.sinks) add("attention.sinks", {a.heads}, ParameterRole::kBias);
     add("attention.o", {width, q}, ParameterRole::kMatrix, true);
     if (a.output_bias) add("attention.o_bias", {width}, ParameterRole::kBias);
   }

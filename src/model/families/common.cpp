@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "switchyard/base/error.hpp"
 
@@ -30,33 +32,78 @@ void expect(const JsonConfig& json, std::string_view key, const T& found, const 
   }
 }
 
+double positive(const JsonConfig& json, std::string_view key) {
+  const double value = json.get_float(key);
+  if (!(value > 0.0)) fail(ErrorKind::kBadInput, "{}: found {}, expected a number above 0", json.where(key), value);
+  return value;
+}
+double positive_or(const JsonConfig& json, std::string_view key, double otherwise) {
+  return json.has(key) ? positive(json, key) : otherwise;
+}
+
+std::vector<double> read_factors(const JsonConfig& rope, std::string_view key, Index pairs) {
+  const std::vector<double> factors = rope.get_floats(key);
+  if (static_cast<Index>(factors.size()) != pairs)
+    fail(ErrorKind::kBadInput, "{}: found {} numbers, expected one for each of {} pairs of a head", rope.where(key),
+         factors.size(), pairs);
+  for (const double factor : factors)
+    if (!(factor > 0.0)) fail(ErrorKind::kBadInput, "{}: found {}, expected numbers above 0", rope.where(key), factor);
+  return factors;
+}
+
 // `rope` is rope_scaling of transformers 4 or rope_parameters of 5.
-void check_rope_kind(const JsonConfig& rope) {
+void read_scaling(const JsonConfig& json, const JsonConfig& rope, Index rotary_dim, Index max_positions, Rope& result) {
   for (const std::string& key : rope.keys()) {
     if (rope.is_object(key)) {
       fail(ErrorKind::kUnsupported, "{}: found an object, only one set of values for all layers is supported",
            rope.where(key));
     }
   }
-  expect_string(rope, rope.has("rope_type") ? "rope_type" : "type", "default");
-}
-
-double read_rope_theta(const JsonConfig& json, const DecoderDefaults& defaults) {
-  double theta = json.get_float_or("rope_theta", defaults.rope_theta);
-  double partial = json.get_float_or("partial_rotary_factor", defaults.partial_rotary_factor);
-  std::string where = json.where("partial_rotary_factor");
-  for (const std::string_view key : {"rope_scaling", "rope_parameters"}) {
-    if (!json.has(key)) continue;
-    const JsonConfig rope = json.object(key);
-    check_rope_kind(rope);
-    theta = rope.get_float_or("rope_theta", theta);
-    if (rope.has("partial_rotary_factor")) {
-      partial = rope.get_float("partial_rotary_factor");
-      where = rope.where("partial_rotary_factor");
-    }
+  const std::string_view kind_key = rope.has("rope_type") ? "rope_type" : "type";
+  const std::string kind = rope.get_string_or(kind_key, "default");
+  kernels::RopeScaling& s = result.scaling;
+  const std::string_view original = "original_max_position_embeddings";
+  const auto original_positions = [&] {
+    if (rope.has(original)) return positive(rope, original);
+    return positive_or(json, original, static_cast<double>(max_positions));
+  };
+  if (kind == "default") return;
+  if (kind == "linear") {
+    s.kind = "linear";
+    s.factor = positive(rope, "factor");
+  } else if (kind == "yarn") {
+    s.kind = "yarn";
+    s.factor = positive(rope, "factor");
+    s.original_positions = original_positions();
+    s.beta_fast = positive_or(rope, "beta_fast", 32.0);
+    s.beta_slow = positive_or(rope, "beta_slow", 1.0);
+    s.truncate = rope.get_bool_or("truncate", true);
+    const double mscale = rope.get_float_or("mscale", 0.0);
+    result.mscale_all_dim = rope.get_float_or("mscale_all_dim", 0.0);
+    s.magnitude = yarn_mscale(s.factor, 1.0);
+    if (mscale != 0.0 && result.mscale_all_dim != 0.0)
+      s.magnitude = yarn_mscale(s.factor, mscale) / yarn_mscale(s.factor, result.mscale_all_dim);
+    s.magnitude = positive_or(rope, "attention_factor", s.magnitude);
+  } else if (kind == "llama3") {
+    s.kind = "llama3";
+    s.factor = positive(rope, "factor");
+    s.original_positions = original_positions();
+    s.low_frequency_factor = positive(rope, "low_freq_factor");
+    s.high_frequency_factor = positive(rope, "high_freq_factor");
+  } else if (kind == "longrope" || kind == "su") {
+    s.kind = "longrope";
+    s.original_positions = original_positions();
+    s.short_factors = read_factors(rope, "short_factor", rotary_dim / 2);
+    s.long_factors = read_factors(rope, "long_factor", rotary_dim / 2);
+    const double stretch = positive_or(rope, "factor", static_cast<double>(max_positions) / s.original_positions);
+    const double general = stretch <= 1.0 ? 1.0 : std::sqrt(1.0 + std::log(stretch) / std::log(s.original_positions));
+    s.magnitude = s.long_magnitude = positive_or(rope, "attention_factor", general);
+    s.magnitude = positive_or(rope, "short_mscale", s.magnitude);
+    s.long_magnitude = positive_or(rope, "long_mscale", s.long_magnitude);
+  } else {
+    fail(ErrorKind::kUnsupported, "{}: found {}, supported are default, linear, yarn, llama3 and longrope",
+         rope.where(kind_key), kind);
   }
-  if (partial != 1.0) fail(ErrorKind::kUnsupported, "{}: found {}, only 1 is supported", where, partial);
-  return theta;
 }
 
 }  // namespace
@@ -83,11 +130,110 @@ void expect_string(const JsonConfig& json, std::string_view key, std::string_vie
   expect(json, key, json.get_string_or(key, std::string(expected)), std::string(expected));
 }
 
-ModelConfig read_decoder(const JsonConfig& json, const DecoderDefaults& defaults) {
-  if (json.has("quantization_config")) {
-    fail(ErrorKind::kUnsupported, "{}: quantised weights are not supported", json.where("quantization_config"));
+double yarn_mscale(double factor, double k) { return factor <= 1.0 ? 1.0 : 0.1 * k * std::log(factor) + 1.0; }
+
+Rope read_rope(const JsonConfig& json, const DecoderDefaults& defaults, Index head_dim, Index max_positions) {
+  Rope result;
+  result.theta = positive_or(json, "rope_theta", defaults.rope_theta);
+  double partial = json.get_float_or("partial_rotary_factor", defaults.partial_rotary_factor);
+  std::string where = json.where("partial_rotary_factor");
+  std::optional<JsonConfig> scaling;
+  for (const std::string_view key : {"rope_scaling", "rope_parameters"}) {
+    if (!json.has(key)) continue;
+    scaling = json.object(key);
+    result.theta = positive_or(*scaling, "rope_theta", result.theta);
+    if (scaling->has("partial_rotary_factor")) {
+      partial = scaling->get_float("partial_rotary_factor");
+      where = scaling->where("partial_rotary_factor");
+    }
   }
-  expect_string(json, "hidden_act", "silu");
+  if (!(partial > 0.0 && partial <= 1.0))
+    fail(ErrorKind::kBadInput, "{}: found {}, expected a number above 0, at most 1", where, partial);
+  const auto rotary_dim = static_cast<Index>(static_cast<double>(head_dim) * partial);
+  if (rotary_dim < 2 || rotary_dim % 2 != 0)
+    fail(ErrorKind::kUnsupported, "{}: found {}, which turns {} elements of a head, expected an even number", where,
+         partial, rotary_dim);
+  result.rotary_dim = rotary_dim == head_dim ? 0 : rotary_dim;
+  if (scaling) read_scaling(json, *scaling, rotary_dim, max_positions, result);
+  return result;
+}
+
+void set_rope(const Rope& rope, AttentionConfig& attention) {
+  attention.rope_theta = rope.theta;
+  attention.rotary_dim = rope.rotary_dim;
+  attention.rope_scaling = rope.scaling;
+}
+
+void add_rope(const ModelConfig& config, nlohmann::ordered_json& json) {
+  const AttentionConfig attention = first_attention(config);
+  json["rope_theta"] = attention.rope_theta;
+  if (attention.rotary_dim != 0)
+    json["partial_rotary_factor"] = static_cast<double>(attention.rotary_dim) / static_cast<double>(attention.head_dim);
+  const kernels::RopeScaling& s = attention.rope_scaling;
+  if (s.kind == "none") return;
+  nlohmann::ordered_json rope;
+  rope["rope_type"] = s.kind;
+  if (s.kind != "longrope") rope["factor"] = s.factor;
+  if (s.kind != "linear") rope["original_max_position_embeddings"] = s.original_positions;
+  if (s.kind == "yarn") {
+    rope["beta_fast"] = s.beta_fast;
+    rope["beta_slow"] = s.beta_slow;
+    rope["truncate"] = s.truncate;
+    rope["attention_factor"] = s.magnitude;
+  } else if (s.kind == "llama3") {
+    rope["low_freq_factor"] = s.low_frequency_factor;
+    rope["high_freq_factor"] = s.high_frequency_factor;
+  } else if (s.kind == "longrope") {
+    rope["short_factor"] = s.short_factors;
+    rope["long_factor"] = s.long_factors;
+    rope["short_mscale"] = s.magnitude;
+    rope["long_mscale"] = s.long_magnitude;
+  }
+  json["rope_scaling"] = std::move(rope);
+}
+
+void check_quantisation(const JsonConfig& json) {
+  if (!json.has("quantization_config")) return;
+  const JsonConfig quantisation = json.object("quantization_config");
+  const std::string method = quantisation.get_string("quant_method");
+  if (method != "fp8" && method != "mxfp4")
+    fail(ErrorKind::kUnsupported, "{}: found {}, supported are fp8 and mxfp4", quantisation.where("quant_method"),
+         method);
+}
+
+void read_windows(const JsonConfig& json, const DecoderDefaults& defaults, ModelConfig& config) {
+  Index window = 0;
+  const bool on = defaults.window_switch.empty() || json.get_bool_or(defaults.window_switch, false);
+  if (on && json.has("sliding_window")) window = read_size(json, "sliding_window");
+  const std::size_t layers = config.layers.size();
+  std::vector<bool> slides(layers, defaults.windowed == Windowed::kEverywhere);
+  if (defaults.windowed != Windowed::kEverywhere && json.has("layer_types")) {
+    const std::vector<std::string> types = json.get_strings("layer_types");
+    if (types.size() != layers)
+      fail(ErrorKind::kBadInput, "{}: found {} names, expected one for each of {} layers", json.where("layer_types"),
+           types.size(), layers);
+    for (std::size_t i = 0; i < layers; ++i) {
+      if (types[i] != "full_attention" && types[i] != "sliding_attention")
+        fail(ErrorKind::kUnsupported, "{}: found {}, only full_attention and sliding_attention are supported",
+             json.where("layer_types"), types[i]);
+      slides[i] = types[i] == "sliding_attention";
+      if (slides[i] && window == 0)
+        fail(ErrorKind::kBadInput, "{}: layer {} is sliding_attention, but there is no sliding_window",
+             json.where("layer_types"), i);
+    }
+  } else if (window != 0 && defaults.windowed != Windowed::kEverywhere && defaults.windowed != Windowed::kNone) {
+    const bool bounded = defaults.windowed != Windowed::kEven;
+    const auto border = bounded ? static_cast<std::size_t>(read_count_or(json, "max_window_layers", 28)) : layers;
+    for (std::size_t i = 0; i < layers; ++i)
+      slides[i] = defaults.windowed == Windowed::kFromMax ? i >= border : i % 2 == 0 && i < border;
+  }
+  for (std::size_t i = 0; i < layers; ++i)
+    config.layers[i].attention.window = slides[i] && window < config.max_positions ? window : 0;
+}
+
+ModelConfig read_decoder(const JsonConfig& json, const DecoderDefaults& defaults) {
+  check_quantisation(json);
+  expect_string(json, "hidden_act", defaults.activation);
 
   ModelConfig config;
   config.vocab = read_size(json, "vocab_size");
@@ -95,21 +241,6 @@ ModelConfig read_decoder(const JsonConfig& json, const DecoderDefaults& defaults
   config.max_positions = read_size(json, "max_position_embeddings");
   config.norm_eps = static_cast<float>(json.get_float("rms_norm_eps"));
   config.tied_embeddings = json.get_bool_or("tie_word_embeddings", false);
-
-  const bool windowed = defaults.window_switch.empty() || json.get_bool_or(defaults.window_switch, false);
-  if (windowed && json.has("sliding_window") && json.get_int("sliding_window") < config.max_positions) {
-    fail(ErrorKind::kUnsupported, "{}: found {}, only a window of at least max_position_embeddings ({}) is supported",
-         json.where("sliding_window"), json.get_int("sliding_window"), config.max_positions);
-  }
-
-  if (json.has("layer_types")) {
-    for (const std::string& type : json.get_strings("layer_types")) {
-      if (type != "full_attention") {
-        fail(ErrorKind::kUnsupported, "{}: found {}, only full_attention is supported", json.where("layer_types"),
-             type);
-      }
-    }
-  }
 
   LayerConfig layer;
   AttentionConfig& attention = layer.attention;
@@ -125,13 +256,14 @@ ModelConfig read_decoder(const JsonConfig& json, const DecoderDefaults& defaults
     fail(ErrorKind::kBadInput, "{}: found {}, expected a multiple of num_attention_heads ({}) as there is no head_dim",
          json.where("hidden_size"), config.width, attention.heads);
   }
-  attention.rope_theta = read_rope_theta(json, defaults);
-  config.layers.assign(static_cast<std::size_t>(read_between(json, "num_hidden_layers", 1, kMaxLayers)), layer);
+  set_rope(read_rope(json, defaults, attention.head_dim, config.max_positions), attention);
+  config.layers.assign(read_layers(json), layer);
+  read_windows(json, defaults, config);
   return config;
 }
 
 nlohmann::ordered_json decoder_json(const ModelConfig& config) {
-  const AttentionConfig attention = config.layers.empty() ? AttentionConfig{} : config.layers.front().attention;
+  const AttentionConfig attention = first_attention(config);
   nlohmann::ordered_json json;
   json["vocab_size"] = config.vocab;
   json["hidden_size"] = config.width;
@@ -141,10 +273,33 @@ nlohmann::ordered_json decoder_json(const ModelConfig& config) {
   json["head_dim"] = attention.head_dim;
   json["max_position_embeddings"] = config.max_positions;
   json["rms_norm_eps"] = shortest(config.norm_eps);
-  json["rope_theta"] = attention.rope_theta;
+  add_rope(config, json);
   json["hidden_act"] = "silu";
   json["tie_word_embeddings"] = config.tied_embeddings;
   return json;
+}
+
+void add_windows(const ModelConfig& config, nlohmann::ordered_json& json) {
+  Index window = 0;
+  nlohmann::ordered_json types = nlohmann::ordered_json::array();
+  for (const LayerConfig& layer : config.layers) {
+    window = std::max(window, layer.attention.window);
+    types.push_back(layer.attention.window == 0 ? "full_attention" : "sliding_attention");
+  }
+  if (window == 0) {
+    json["sliding_window"] = nullptr;
+  } else {
+    json["sliding_window"] = window;
+    json["layer_types"] = std::move(types);
+  }
+}
+
+AttentionConfig first_attention(const ModelConfig& config) {
+  return config.layers.empty() ? AttentionConfig{} : config.layers.front().attention;
+}
+
+std::size_t read_layers(const JsonConfig& json, std::string_view key) {
+  return static_cast<std::size_t>(read_between(json, key, 1, kMaxLayers));
 }
 
 double shortest(float value) {

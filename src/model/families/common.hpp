@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "switchyard/formats/json_config.hpp"
+#include "switchyard/kernels/rope.hpp"
 #include "switchyard/model/config.hpp"
 
 namespace switchyard::model {
@@ -24,15 +25,49 @@ void expect_float(const formats::JsonConfig& json, std::string_view key, double 
 void expect_bool(const formats::JsonConfig& json, std::string_view key, bool expected);
 void expect_string(const formats::JsonConfig& json, std::string_view key, std::string_view expected);
 
+// Which layers have a sliding window where config.json does not say so by layer_types.
+enum class Windowed {
+  kNone,
+  kEverywhere,    // all; layer_types is not read (Mixtral)
+  kEven,          // layers 0, 2, ... (gpt-oss)
+  kEvenBelowMax,  // of these, those below max_window_layers (Qwen2-MoE)
+  kFromMax,       // those from max_window_layers on (Qwen2, Qwen3)
+};
+
 // Defaults of a family's configuration class in transformers, for keys that a file may leave out.
 struct DecoderDefaults {
   double rope_theta = 10000.0;
   double partial_rotary_factor = 1.0;
-  bool kv_heads_optional = false;       // absent: as many as heads
+  bool kv_heads_optional = false;  // absent: as many as heads
+  Windowed windowed = Windowed::kNone;
   std::string_view window_switch = "";  // the key that turns sliding_window on; empty: it is always on
+  std::string_view activation = "silu";
 };
 
-// Everything but biases, q/k norms and feed-forward networks. One row a layer, all with the same attention.
+// Rotary embedding of a head of `head_dim` elements: theta, how many elements, and how frequencies are stretched. Both
+// dialects: rope_theta with rope_scaling, and rope_parameters.
+struct Rope {
+  double theta = 0.0;
+  Index rotary_dim = 0;  // 0 = all
+  kernels::RopeScaling scaling;
+  double mscale_all_dim = 0.0;  // DeepSeek's: part of the scale of the scores
+};
+Rope read_rope(const formats::JsonConfig& json, const DecoderDefaults& defaults, Index head_dim, Index max_positions);
+void set_rope(const Rope& rope, AttentionConfig& attention);
+// What read_rope() reads, from the first layer; without mscale_all_dim.
+void add_rope(const ModelConfig& config, nlohmann::ordered_json& json);
+// 1 + 0.1 k ln(s), or 1 where s <= 1. Peng et al. 2023, arXiv 2309.00071.
+double yarn_mscale(double factor, double k);
+
+// quantization_config, where there is one, must be FP8 blocks or MXFP4, which the tensors themselves tell.
+void check_quantisation(const formats::JsonConfig& json);
+// The number of layers.
+std::size_t read_layers(const formats::JsonConfig& json, std::string_view key = "num_hidden_layers");
+// Sets the windows of all layers.
+void read_windows(const formats::JsonConfig& json, const DecoderDefaults& defaults, ModelConfig& config);
+
+// Everything but biases, q/k norms and feed-forward networks. One row a layer, all with the same attention but for its
+// window.
 ModelConfig read_decoder(const formats::JsonConfig& json, const DecoderDefaults& defaults);
 // The same keys, from the first layer.
 nlohmann::ordered_json decoder_json(const ModelConfig& config);
@@ -40,6 +75,11 @@ nlohmann::ordered_json decoder_json(const ModelConfig& config);
 // float32 as the double whose shortest decimal is that of the float: 1e-5F is written 1e-05.
 double shortest(float value);
 
+// sliding_window and, where there is one, layer_types.
+void add_windows(const ModelConfig& config, nlohmann::ordered_json& json);
+
+// The attention of the first row.
+AttentionConfig first_attention(const ModelConfig& config);
 // The first row of a kind; null where there is none.
 const DenseFfnConfig* first_dense(const ModelConfig& config);
 const moe::MoeConfig* first_moe(const ModelConfig& config);

@@ -17,6 +17,7 @@ ModelConfig read_config(const formats::JsonConfig& json) {
   expect_string(json, "scoring_func", "softmax");
   expect_float(json, "routed_scaling_factor", 1.0);
   ModelConfig config = read_decoder(json, {.kv_heads_optional = true});
+  expect_int(json, "n_group", 1);
   moe::MoeConfig moe = read_deepseek_experts(json);
   // Its code leaves the weight of a single expert as it is, whatever norm_topk_prob says.
   moe.router.normalise = json.get_bool_or("norm_topk_prob", false) && moe.router.top_k > 1 ? "sum" : "none";

@@ -7,7 +7,6 @@
 namespace switchyard::model {
 
 moe::MoeConfig read_deepseek_experts(const formats::JsonConfig& json) {
-  expect_int(json, "n_group", 1);
   moe::MoeConfig moe;
   moe.router.experts = read_size(json, json.first_of({"n_routed_experts", "num_local_experts", "num_experts"}));
   moe.router.top_k = read_size(json, "num_experts_per_tok");

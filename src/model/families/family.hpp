@@ -51,7 +51,8 @@ struct Family {
   std::span<const std::string_view> ignored = kRotaryFrequencies;
 };
 
-extern const Family kMixtral, kQwen2Moe, kQwen3Moe, kGlm4Moe, kDeepseek, kLlama, kSwitchyard;
+extern const Family kMixtral, kQwen2Moe, kQwen3Moe, kGlm4Moe, kDeepseek, kDeepseekV2, kDeepseekV3, kKimiK2, kOlmoe,
+    kDbrx, kGrok, kGptOss, kPhimoe, kGraniteMoe, kLlama, kQwen2, kQwen3, kSwitchyard;
 
 // In the order in which saving tries them. The last one, our own, describes every model.
 std::span<const Family* const> families();

@@ -20,6 +20,7 @@ constexpr auto kNames = join(kLlamaNames, kExpertNames, kSharedExpertsNames, kBi
 ModelConfig read_config(const formats::JsonConfig& json) {
   ModelConfig config = read_decoder(json, {.partial_rotary_factor = 0.5});
   read_size(json, "n_shared_experts");  // its code has no layer without
+  expect_int(json, "n_group", 1);
   moe::MoeConfig moe = read_deepseek_experts(json);
   moe.router.score = "sigmoid";
   moe.router.selection_bias = true;
@@ -36,10 +37,10 @@ ModelConfig read_config(const formats::JsonConfig& json) {
 }
 
 nlohmann::ordered_json write_config(const ModelConfig& config) {
-  const AttentionConfig attention = config.layers.empty() ? AttentionConfig{} : config.layers.front().attention;
+  const AttentionConfig attention = first_attention(config);
   const moe::MoeConfig* moe = first_moe(config);
   nlohmann::ordered_json json = decoder_json(config);
-  json["partial_rotary_factor"] = 1.0;
+  if (!json.contains("partial_rotary_factor")) json["partial_rotary_factor"] = 1.0;
   json["attention_bias"] = attention.qkv_bias;
   json["use_qk_norm"] = attention.qk_norm;
   add_deepseek_layers(config, json);

@@ -23,7 +23,7 @@ constexpr std::array kBlockNames = {
 constexpr auto kNames = join(kLlamaNames, kBlockNames, kExpertNames);
 
 ModelConfig read_config(const formats::JsonConfig& json) {
-  ModelConfig config = read_decoder(json, {.rope_theta = 1e6});
+  ModelConfig config = read_decoder(json, {.rope_theta = 1e6, .windowed = Windowed::kEverywhere});
   moe::MoeConfig moe;
   moe.router.experts = read_size(json, json.first_of({"num_local_experts", "num_experts"}));
   moe.router.top_k = read_size(json, "num_experts_per_tok");
@@ -40,7 +40,8 @@ nlohmann::ordered_json write_config(const ModelConfig& config) {
   json["intermediate_size"] = moe.expert.hidden;
   json["num_local_experts"] = moe.router.experts;
   json["num_experts_per_tok"] = moe.router.top_k;
-  json["sliding_window"] = nullptr;
+  const Index window = first_attention(config).window;
+  json["sliding_window"] = window == 0 ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(window);
   return json;
 }
 

@@ -40,32 +40,6 @@ kernels::RopePairing read_pairing(const JsonConfig& json) {
   fail(ErrorKind::kBadInput, "{}: found {}, expected half-split or interleaved", json.where("rope_pairing"), name);
 }
 
-Json attention_json(const AttentionConfig& attention) {
-  return {{"heads", attention.heads},
-          {"kv_heads", attention.kv_heads},
-          {"head_dim", attention.head_dim},
-          {"rope_theta", attention.rope_theta},
-          {"rope_pairing", pairing_name(attention.rope_pairing)},
-          {"qkv_bias", attention.qkv_bias},
-          {"output_bias", attention.output_bias},
-          {"qk_norm", attention.qk_norm}};
-}
-
-AttentionConfig read_attention(const JsonConfig& json) {
-  check_keys(json,
-             {"heads", "kv_heads", "head_dim", "rope_theta", "rope_pairing", "qkv_bias", "output_bias", "qk_norm"});
-  AttentionConfig attention;
-  attention.heads = read_size(json, "heads");
-  attention.kv_heads = read_size(json, "kv_heads");
-  attention.head_dim = read_size(json, "head_dim");
-  attention.rope_theta = json.get_float("rope_theta");
-  attention.rope_pairing = read_pairing(json);
-  attention.qkv_bias = json.get_bool("qkv_bias");
-  attention.output_bias = json.get_bool("output_bias");
-  attention.qk_norm = json.get_bool("qk_norm");
-  return attention;
-}
-
 Json dense_json(const DenseFfnConfig& dense) {
   return {{"hidden", dense.hidden}, {"activation", kernels::activation_name(dense.activation)}};
 }
@@ -106,6 +80,12 @@ struct KeyReader {
   void operator()(const char* key, std::string& value) {
     if (has(key)) value = json.get_string(key);
   }
+  void operator()(const char* key, double& value) {
+    if (has(key)) value = json.get_float(key);
+  }
+  void operator()(const char* key, std::vector<double>& value) {
+    if (has(key)) value = json.get_floats(key);
+  }
   template <class Integer>
   void operator()(const char* key, Integer& value) {
     if (has(key)) value = static_cast<Integer>(json.get_int(key));
@@ -127,6 +107,74 @@ void read_keys(const JsonConfig& json, const Visit& visit) {
   KeyReader reader{json, {}};
   visit(reader);
   check_keys(json, reader.known);
+}
+
+template <class V, class Attention>
+void visit_attention(V& v, Attention& a) {
+  v("heads", a.heads);
+  v("kv_heads", a.kv_heads);
+  v("head_dim", a.head_dim);
+  v("rope_theta", a.rope_theta);
+  v("rotary_dim", a.rotary_dim);
+  v("qkv_bias", a.qkv_bias);
+  v("output_bias", a.output_bias);
+  v("qk_norm", a.qk_norm);
+  v("qk_norm_whole", a.qk_norm_whole);
+  v("clip", a.clip);
+  v("scale", a.scale);
+  v("softcap", a.softcap);
+  v("window", a.window);
+  v("sinks", a.sinks);
+}
+
+template <class V, class Scaling>
+void visit_rope_scaling(V& v, Scaling& s) {
+  v("kind", s.kind);
+  v("factor", s.factor);
+  v("original_positions", s.original_positions);
+  v("beta_fast", s.beta_fast);
+  v("beta_slow", s.beta_slow);
+  v("truncate", s.truncate);
+  v("low_frequency_factor", s.low_frequency_factor);
+  v("high_frequency_factor", s.high_frequency_factor);
+  v("short_factors", s.short_factors);
+  v("long_factors", s.long_factors);
+  v("magnitude", s.magnitude);
+  v("long_magnitude", s.long_magnitude);
+}
+
+template <class V, class Latent>
+void visit_latent(V& v, Latent& l) {
+  v("query_rank", l.query_rank);
+  v("rank", l.rank);
+  v("rope_dim", l.rope_dim);
+  v("value_dim", l.value_dim);
+  v("norm_eps", l.norm_eps);
+}
+
+Json attention_json(const AttentionConfig& attention) {
+  Json json = keys_json([&](auto& v) { visit_attention(v, attention); });
+  json["rope_pairing"] = pairing_name(attention.rope_pairing);
+  if (attention.rope_scaling.kind != "none")
+    json["rope_scaling"] = keys_json([&](auto& v) { visit_rope_scaling(v, attention.rope_scaling); });
+  if (attention.latent) json["latent"] = keys_json([&](auto& v) { visit_latent(v, *attention.latent); });
+  return json;
+}
+
+AttentionConfig read_attention(const JsonConfig& json) {
+  AttentionConfig attention;
+  KeyReader reader{json, {"rope_pairing", "rope_scaling", "latent"}};
+  visit_attention(reader, attention);
+  check_keys(json, reader.known);
+  attention.rope_pairing = read_pairing(json);
+  if (json.has("rope_scaling"))
+    read_keys(json.object("rope_scaling"), [&](auto& v) { visit_rope_scaling(v, attention.rope_scaling); });
+  if (json.has("latent")) {
+    LatentConfig latent;
+    read_keys(json.object("latent"), [&](auto& v) { visit_latent(v, latent); });
+    attention.latent = latent;
+  }
+  return attention;
 }
 
 Json moe_json(const moe::MoeConfig& moe) {
@@ -168,14 +216,16 @@ moe::MoeConfig read_moe(const JsonConfig& json) {
 Json row_json(const LayerConfig& layer) {
   Json json;
   json["attention"] = attention_json(layer.attention);
+  if (layer.post_norms) json["post_norms"] = true;
   if (layer.dense) json["dense"] = dense_json(*layer.dense);
   if (layer.moe) json["moe"] = moe_json(*layer.moe);
   return json;
 }
 
 LayerConfig read_row(const JsonConfig& json) {
-  check_keys(json, {"attention", "dense", "moe"});
+  check_keys(json, {"attention", "post_norms", "dense", "moe"});
   LayerConfig layer;
+  layer.post_norms = json.get_bool_or("post_norms", false);
   layer.attention = read_attention(json.object("attention"));
   if (json.has("dense")) layer.dense = read_dense(json.object("dense"));
   if (json.has("moe")) layer.moe = read_moe(json.object("moe"));
@@ -215,6 +265,17 @@ class RowNames {
   std::vector<Json> rows_;
 };
 
+// Beside the sizes: what most models leave at its default.
+template <class V, class Config>
+void visit_model(V& v, Config& c) {
+  v("norm", c.norm);
+  v("norm_bias", c.norm_bias);
+  v("output_bias", c.output_bias);
+  v("embedding_scale", c.embedding_scale);
+  v("residual_scale", c.residual_scale);
+  v("logit_scale", c.logit_scale);
+}
+
 }  // namespace
 
 Json architecture_json(const ModelConfig& config) {
@@ -227,6 +288,7 @@ Json architecture_json(const ModelConfig& config) {
   json["max_position_embeddings"] = config.max_positions;
   json["rms_norm_eps"] = shortest(config.norm_eps);
   json["tie_word_embeddings"] = config.tied_embeddings;
+  json.update(keys_json([&](auto& v) { visit_model(v, config); }));
   json["rows"] = rows.json();
   json["layers"] = std::move(layers);
   return json;
@@ -239,6 +301,8 @@ ModelConfig read_architecture(const JsonConfig& json) {
   config.max_positions = read_size(json, "max_position_embeddings");
   config.norm_eps = static_cast<float>(json.get_float("rms_norm_eps"));
   config.tied_embeddings = json.get_bool("tie_word_embeddings");
+  KeyReader reader{json, {}};
+  visit_model(reader, config);
   const JsonConfig rows = json.object("rows");
   for (const std::string& name : json.get_strings("layers")) config.layers.push_back(read_row(rows.object(name)));
   return config;

@@ -20,7 +20,7 @@ constexpr std::array kSharedNames = {
 constexpr auto kNames = join(kLlamaNames, kExpertNames, kSharedNames);
 
 ModelConfig read_config(const formats::JsonConfig& json) {
-  ModelConfig config = read_decoder(json, {.window_switch = "use_sliding_window"});
+  ModelConfig config = read_decoder(json, {.windowed = Windowed::kEvenBelowMax, .window_switch = "use_sliding_window"});
   moe::MoeConfig moe = read_qwen_experts(json);
   moe.shared = {.hidden = read_size(json, "shared_expert_intermediate_size"), .gated = true};
   place_qwen_layers(json, moe, config);

@@ -14,7 +14,7 @@ namespace {
 constexpr auto kNames = join(kLlamaNames, kExpertNames);
 
 ModelConfig read_config(const formats::JsonConfig& json) {
-  ModelConfig config = read_decoder(json, {.window_switch = "use_sliding_window"});
+  ModelConfig config = read_decoder(json, {.windowed = Windowed::kEverywhere, .window_switch = "use_sliding_window"});
   place_qwen_layers(json, read_qwen_experts(json), config);
   const bool bias = json.get_bool_or("attention_bias", false);
   for (LayerConfig& layer : config.layers) {

@@ -41,8 +41,8 @@ void add_qwen_layers(const ModelConfig& config, nlohmann::ordered_json& json) {
   json["norm_topk_prob"] = moe.router.normalise == "sum";
   json["mlp_only_layers"] = dense_layers(config);
   json["decoder_sparse_step"] = 1;
-  json["use_sliding_window"] = false;
-  json["sliding_window"] = nullptr;
+  add_windows(config, json);
+  json["use_sliding_window"] = json.contains("layer_types");
 }
 
 }  // namespace switchyard::model

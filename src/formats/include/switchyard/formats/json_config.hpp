@@ -29,6 +29,7 @@ class JsonConfig {
   std::string where(std::string_view key) const;
 
   bool has(std::string_view key) const;
+  bool is_null(std::string_view key) const;    // there, with the value null
   bool is_object(std::string_view key) const;  // false where absent
   bool is_string(std::string_view key) const;
   std::vector<std::string> keys() const;  // in alphabetical order, null ones left out

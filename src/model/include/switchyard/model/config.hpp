@@ -40,6 +40,13 @@ struct AttentionConfig {
   std::optional<LatentConfig> latent;
 };
 
+// Elements of a head that are rotated.
+Index rotary_elements(const AttentionConfig& attention);
+// What a cache holds of a token and layer: its keys and values, or the latent with the shared rotated key and nothing
+// else. In numbers.
+Index cached_key_width(const AttentionConfig& attention);
+Index cached_value_width(const AttentionConfig& attention);
+
 struct DenseFfnConfig {
   Index hidden = 0;
   kernels::Activation activation = kernels::Activation::kSwiGLU;
@@ -72,6 +79,9 @@ struct ModelConfig {
   void validate(const std::string& where = "model") const;
   bool has_moe() const;
 };
+
+// Whether a text of that many positions is rotated by LongRoPE's second table: keys of a shorter text do not fit it.
+bool reads_long_text(const ModelConfig& config, Index positions);
 
 // How weights start. Norm weights are 1, biases and buffers 0.
 //   std               standard deviation of every matrix (GPT-2, Mixtral, OLMoE: 0.02; DeepSeek: 0.006)

@@ -18,8 +18,8 @@ class KvCache {
   Index bytes() const;
   // Room for `count` more rows in every layer; kBadInput naming the capacity where there is none.
   void reserve(Index count);
-  // The layer's tensors, [rows >= length, kv_heads * head_dim]. The forward pass writes rows from length() on and
-  // calls advance() once when all layers are done.
+  // The layer's tensors, [rows >= length, cached_key_width()] and [..., cached_value_width()]. The forward pass writes
+  // rows from length() on and calls advance() once when all layers are done.
   Tensor& keys(Index layer) { return keys_[static_cast<std::size_t>(layer)]; }
   Tensor& values(Index layer) { return values_[static_cast<std::size_t>(layer)]; }
   void advance(Index count) { length_ += count; }

@@ -1,0 +1,54 @@
+// gpt-oss: attention sinks, windows on every other layer, softmax over the k best biased logits, clamped SwiGLU with
+// biases. OpenAI 2025, arXiv 2508.10925; transformers/models/gpt_oss.
+
+#include <nlohmann/json.hpp>
+
+#include "common.hpp"
+#include "family.hpp"
+#include "gpt_oss_names.hpp"
+
+namespace switchyard::model {
+namespace {
+
+ModelConfig read_config(const formats::JsonConfig& json) {
+  DecoderDefaults defaults{.rope_theta = 150000.0, .windowed = Windowed::kEven};
+  ModelConfig config = read_decoder(json, defaults);
+  expect_float(json, "swiglu_limit", 7.0);
+  expect_float(json, "swiglu_alpha", 1.702);
+  moe::MoeConfig moe;
+  moe.router.score = "logits";
+  moe.router.normalise = "softmax";
+  moe.router.logits_bias = true;
+  moe.router.experts = read_size(json, json.first_of({"num_local_experts", "num_experts"}));
+  moe.router.top_k = read_size(json, json.first_of({"num_experts_per_tok", "experts_per_token"}));
+  moe.expert = {read_size(json, "intermediate_size"), kernels::Activation::kClampedSwiGLU, true};
+  const bool bias = json.get_bool_or("attention_bias", true);
+  for (LayerConfig& layer : config.layers) {
+    layer.attention.qkv_bias = layer.attention.output_bias = bias;
+    layer.attention.sinks = true;
+    layer.moe = moe;
+  }
+  return config;
+}
+
+nlohmann::ordered_json write_config(const ModelConfig& config) {
+  const moe::MoeConfig* first = first_moe(config);
+  const moe::MoeConfig moe = first == nullptr ? moe::MoeConfig{} : *first;
+  nlohmann::ordered_json json = decoder_json(config);
+  add_windows(config, json);
+  json["attention_bias"] = first_attention(config).qkv_bias;
+  json["swiglu_limit"] = 7.0;
+  json["intermediate_size"] = moe.expert.hidden;
+  json["num_local_experts"] = moe.router.experts;
+  json["num_experts_per_tok"] = moe.router.top_k;
+  json["experts_per_token"] = moe.router.top_k;
+  // Its class would put YaRN where nothing stands.
+  if (!json.contains("rope_scaling")) json["rope_scaling"] = {{"rope_type", "default"}};
+  return json;
+}
+
+}  // namespace
+
+const Family kGptOss = {"gpt_oss", "GptOssForCausalLM", read_config, write_config, kGptOssNames};
+
+}  // namespace switchyard::model
