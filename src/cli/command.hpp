@@ -21,6 +21,7 @@ void add_train(CLI::App& program, Action& action);
 void add_generate(CLI::App& program, Action& action);
 void add_perplexity(CLI::App& program, Action& action);
 void add_inspect(CLI::App& program, Action& action);
+void add_doctor(CLI::App& program, Action& action);
 void add_logits(CLI::App& program, Action& action);
 void add_tokenize(CLI::App& program, Action& action);
 void add_presets(CLI::App& program, Action& action);

@@ -33,6 +33,7 @@ int run(int argc, char** argv) {
   cli::add_generate(program, action);
   cli::add_perplexity(program, action);
   cli::add_inspect(program, action);
+  cli::add_doctor(program, action);
   cli::add_logits(program, action);
   cli::add_tokenize(program, action);
   cli::add_presets(program, action);

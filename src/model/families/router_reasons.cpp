@@ -1,0 +1,94 @@
+#include "router_reasons.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "common.hpp"
+#include "switchyard/base/error.hpp"
+
+namespace switchyard::model {
+namespace {
+
+using Json = nlohmann::json;
+
+// Other values for a key, of the same type.
+std::vector<Json> changes_of(const Json& value) {
+  if (value.is_boolean()) return {!value.get<bool>()};
+  if (value.is_number_integer()) {
+    const auto number = value.get<std::int64_t>();
+    if (number < 0 || number > (1 << 20)) return {1};
+    return {number + 1, 2 * number, 1};
+  }
+  if (value.is_number()) return {2.0 * value.get<double>() + 1.0};
+  if (value.is_string()) return {"another"};
+  return {};
+}
+
+// Keys that name a scheme: another name is refused, which is a reason as well.
+constexpr std::pair<std::string_view, std::string_view> kNamedSchemes[] = {
+    {"scoring_func", "score"}, {"topk_method", "selection"}, {"model_type", ""}};
+
+class Prober {
+ public:
+  Prober(const Family& family, const ModelConfig& config) : family_(family) {
+    if (const moe::MoeConfig* moe = first_moe(config))
+      for (RouterStep& step : describe_routing(moe->router)) reasons_.push_back({std::move(step), {}});
+  }
+
+  // Every key of the object at `at` within `whole`.
+  void probe(const Json& whole, const Json::json_pointer& at, const std::string& prefix) {
+    for (const auto& [key, value] : whole.at(at).items()) {
+      const Json::json_pointer path = at / key;
+      if (value.is_object()) {
+        probe(whole, path, prefix + key + ".");
+        continue;
+      }
+      for (const Json& change : changes_of(value)) {
+        Json changed = whole;
+        changed[path] = change;
+        compare(changed, prefix + key + " = " + value.dump(), key);
+      }
+    }
+  }
+
+  std::vector<RouterReason> take() { return std::move(reasons_); }
+
+ private:
+  void compare(const Json& changed, const std::string& reason, std::string_view key) {
+    std::vector<RouterStep> steps;
+    try {
+      const ModelConfig config = family_.read_config(formats::JsonConfig::parse(changed.dump(), "changed"));
+      const moe::MoeConfig* moe = first_moe(config);
+      if (moe == nullptr) return;
+      steps = describe_routing(moe->router);
+    } catch (const Error&) {
+      for (const auto& [name, aspect] : kNamedSchemes)
+        if (name == key) add(aspect, reason);
+      return;
+    }
+    for (RouterReason& mine : reasons_) {
+      const auto same = std::find_if(steps.begin(), steps.end(),
+                                     [&](const RouterStep& step) { return step.aspect == mine.step.aspect; });
+      if (same == steps.end() || same->text != mine.step.text) add(mine.step.aspect, reason);
+    }
+  }
+
+  void add(std::string_view aspect, const std::string& reason) {
+    for (RouterReason& mine : reasons_)
+      if (mine.step.aspect == aspect && std::find(mine.keys.begin(), mine.keys.end(), reason) == mine.keys.end())
+        mine.keys.push_back(reason);
+  }
+
+  const Family& family_;
+  std::vector<RouterReason> reasons_;
+};
+
+}  // namespace
+
+std::vector<RouterReason> router_reasons(const Family& family, std::string_view text, const ModelConfig& config) {
+  Prober prober(family, config);
+  prober.probe(Json::parse(text), Json::json_pointer(), "");
+  return prober.take();
+}
+
+}  // namespace switchyard::model

@@ -1,0 +1,48 @@
+#pragma once
+// What a model folder holds and where each parameter of the model lies in it.
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "families/family.hpp"
+#include "families/tensor_names.hpp"
+#include "parameter_table.hpp"
+#include "switchyard/base/error.hpp"
+#include "switchyard/formats/safetensors.hpp"
+#include "weight_files.hpp"
+
+namespace switchyard::model {
+
+inline constexpr std::string_view kConfigFile = "config.json";
+inline constexpr std::string_view kTrainingKey = "switchyard";  // of config.json: what only training looks at
+
+struct FolderConfig {
+  const Family* family = nullptr;
+  ModelConfig config;
+  ScaleBlock scale_block;
+  Index prediction_layers = 0;  // layers after the model's own, for multi-token prediction
+};
+
+// Reads and validates it.
+FolderConfig read_folder_config(const std::filesystem::path& folder);
+
+// The places of one parameter in the files.
+struct PlannedParameter {
+  std::size_t row = 0;
+  ParameterPlaces in;
+};
+
+// Told of every tensor that is missing, unknown, or of a wrong shape or type.
+using OnProblem = std::function<void(const Error& error)>;
+
+// Where every element of the model comes from. Everything is checked here, before memory is taken for the model: a
+// config that promises more than the file holds must not get as far as asking for it. The first problem is thrown,
+// unless on_problem takes them all; a parameter with one is then not in the plan.
+std::vector<PlannedParameter> plan_load(const FolderConfig& read, const std::vector<ParameterRow>& rows,
+                                        const formats::TensorFiles& files, const WeightFiles& weights,
+                                        const OnProblem& on_problem = {});
+
+}  // namespace switchyard::model
