@@ -82,31 +82,34 @@ std::pair<Value, Value> latent_keys_values(Tape* tape, const Value& kv_THX, cons
   return result;
 }
 
-Value attention(Tape* tape, const kernels::AttentionShape& shape, const Value& q, const Value& k, const Value& v) {
+Value attention(Tape* tape, const kernels::AttentionShape& shape, const Value& q, const Value& k, const Value& v,
+                Parameter* sink_H) {
   require(shape.queries == shape.keys, "differentiable attention has {} queries and {} keys", shape.queries,
           shape.keys);
-  const bool records = tape != nullptr && (q.needs_grad() || k.needs_grad() || v.needs_grad());
-  Tensor out = uninitialized(q.tensor().shape());
+  const bool records = tape != nullptr && (q.needs_grad() || k.needs_grad() || v.needs_grad() || wants_grad(sink_H));
+  const Index value_dim = shape.value_dim == 0 ? shape.head_dim : shape.value_dim;
+  Tensor out = uninitialized({shape.batch * shape.queries, shape.heads * value_dim});
   if (!records) {
-    kernels::attention_forward(shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), {});
+    kernels::attention_forward(shape, q.matrix(), k.matrix(), v.matrix(), values_of(sink_H), out.matrix(), {});
     return Value(std::move(out));
   }
   Tensor log_sum_exp = uninitialized({shape.batch, shape.heads, shape.queries});
-  kernels::attention_forward(shape, q.matrix(), k.matrix(), v.matrix(), out.matrix(), log_sum_exp.f32());
+  kernels::attention_forward(shape, q.matrix(), k.matrix(), v.matrix(), values_of(sink_H), out.matrix(),
+                             log_sum_exp.f32());
   Value result(std::move(out), true);
-  tape->record(
-      [shape, q, k, v, out_kept = result.shared(), log_sum_exp = std::move(log_sum_exp), y_grad = result.gradient()] {
-        const SharedTensor d_out = y_grad.take();
-        if (d_out == nullptr) return;
-        Tensor d_q = uninitialized(q.tensor().shape()), d_k = uninitialized(k.tensor().shape()),
-               d_v = uninitialized(v.tensor().shape());
-        kernels::attention_backward(shape, q.matrix(), k.matrix(), v.matrix(), std::as_const(*out_kept).matrix(),
-                                    log_sum_exp.f32(), std::as_const(*d_out).matrix(), d_q.matrix(), d_k.matrix(),
-                                    d_v.matrix());
-        q.accumulate_grad(std::move(d_q));
-        k.accumulate_grad(std::move(d_k));
-        v.accumulate_grad(std::move(d_v));
-      });
+  tape->record([shape, q, k, v, sink_H, out_kept = result.shared(), log_sum_exp = std::move(log_sum_exp),
+                y_grad = result.gradient()] {
+    const SharedTensor d_out = y_grad.take();
+    if (d_out == nullptr) return;
+    Tensor d_q = uninitialized(q.tensor().shape()), d_k = uninitialized(k.tensor().shape()),
+           d_v = uninitialized(v.tensor().shape());
+    kernels::attention_backward(shape, q.matrix(), k.matrix(), v.matrix(), values_of(sink_H), matrix_of(out_kept),
+                                log_sum_exp.f32(), matrix_of(d_out), d_q.matrix(), d_k.matrix(), d_v.matrix(),
+                                gradient_of(sink_H));
+    q.accumulate_grad(std::move(d_q));
+    k.accumulate_grad(std::move(d_k));
+    v.accumulate_grad(std::move(d_v));
+  });
   return result;
 }
 

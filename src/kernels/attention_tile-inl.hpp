@@ -10,12 +10,17 @@
 #define SWITCHYARD_KERNELS_ATTENTION_TILE_INL_HPP
 #endif
 
+#include <algorithm>
+#include <limits>
+
 #include "simd-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace switchyard::kernels::HWY_NAMESPACE {
 
 using FloatVector = hn::Vec<FloatTag>;
+
+constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 enum class Start { kZero, kLoad, kScale };  // what a product is added to: nothing, c, or c times a vector
 
@@ -162,6 +167,77 @@ inline void pack_panels(const float* from, Index from_stride, Index rows, Index 
       for (Index at = 0; at < cols * width; ++at) to[at] = 0.0F;
     transpose(from + i * from_stride, from_stride, filled, cols, factor, to, width);
   }
+}
+
+// The keys that the lanes of a panel see: from the first begin on, all from the last begin on, until the first end, and
+// none from the last end on.
+struct PanelKeys {
+  Index first_begin, last_begin, first_end, last_end;
+
+  PanelKeys() = default;
+  PanelKeys(const std::int32_t* begin, const std::int32_t* end, Index width)
+      : first_begin(*std::min_element(begin, begin + width)),
+        last_begin(*std::max_element(begin, begin + width)),
+        first_end(*std::min_element(end, end + width)),
+        last_end(*std::max_element(end, end + width)) {}
+};
+
+// Replaces the scores of keys outside [begin, end) of their lane by minus infinity. Row r is of key `key` + r.
+inline void hide_keys(const PanelKeys& seen, const std::int32_t* begin, const std::int32_t* end, Index key, Index rows,
+                      float* scores, Index stride) {
+  const FloatTag d;
+  const hn::RebindToSigned<FloatTag> di;
+  const auto hide = [&](Index first, Index last) HWY_ATTR {
+    if (first >= last) return;
+    for (Index v = 0; v < 2 * lanes(d); v += lanes(d)) {
+      const auto from = hn::Sub(hn::LoadU(di, begin + v), hn::Set(di, static_cast<std::int32_t>(key)));
+      const auto most = hn::Sub(hn::LoadU(di, end + v), hn::Set(di, static_cast<std::int32_t>(key + 1)));
+      for (Index r = first; r < last; ++r) {
+        const auto at = hn::Set(di, static_cast<std::int32_t>(r));
+        const auto hidden = hn::RebindMask(d, hn::Or(hn::Lt(at, from), hn::Gt(at, most)));
+        float* const score = scores + r * stride + v;
+        hn::StoreU(hn::IfThenElse(hidden, hn::Set(d, kMinusInfinity), hn::LoadU(d, score)), d, score);
+      }
+    }
+  };
+  const Index all_begun = std::clamp<Index>(seen.last_begin - key, 0, rows);
+  hide(0, all_begun);
+  hide(std::clamp<Index>(seen.first_end - key, all_begun, rows), rows);
+}
+
+// tanh(x) within a few ulp of every x: (1 - e) / (1 + e) with e = e^(-2|x|), where 1 - e does not cancel. NaN stays.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V tanh_fast(D d, V x) {
+  const V lowest = hn::Set(d, -80.0F);
+  V y = hn::Mul(hn::Abs(x), hn::Set(d, -2.0F));
+  y = hn::IfThenElse(hn::Lt(y, lowest), lowest, y);
+  const V shifted = hn::MulAdd(y, hn::Set(d, 1.44269504F), hn::Set(d, kRoundShift));
+  const V n = hn::Sub(shifted, hn::Set(d, kRoundShift));
+  V r = hn::NegMulAdd(n, hn::Set(d, 0.693145752F), y);
+  r = hn::NegMulAdd(n, hn::Set(d, 1.42860677e-6F), r);
+  const V power = power_of_two(d, shifted);
+  const V below = hn::MulAdd(power, expm1_reduced(d, r), hn::Sub(power, hn::Set(d, 1.0F)));  // e - 1
+  return hn::CopySign(hn::Div(below, hn::Add(below, hn::Set(d, 2.0F))), x);
+}
+
+// score = cap * tanh(score).
+inline void cap_scores(float cap, Index count, float* scores) {
+  for_each_vector(count, [=](auto d, Index i) HWY_ATTR {
+    hn::StoreU(hn::Mul(hn::Set(d, cap), tanh_fast(d, hn::LoadU(d, scores + i))), d, scores + i);
+  });
+}
+inline void cap_scores(float cap, Index rows, float* scores, Index stride) {
+  for (Index r = 0; r < rows; ++r) cap_scores(cap, 2 * lanes(FloatTag()), scores + r * stride);
+}
+
+HWY_INLINE float one_dot(const float* q, const float* k, Index cols) {
+  const FloatTag d;
+  FloatVector s = hn::Zero(d);
+  Index c = 0;
+  for (; c + lanes(d) <= cols; c += lanes(d)) s = hn::MulAdd(hn::LoadU(d, q + c), hn::LoadU(d, k + c), s);
+  float sum = sum_lanes(d, s);
+  for (; c < cols; ++c) sum += q[c] * k[c];
+  return sum;
 }
 
 }  // namespace switchyard::kernels::HWY_NAMESPACE

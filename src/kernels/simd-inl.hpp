@@ -31,19 +31,28 @@ HWY_INLINE void for_each_vector(Index count, F&& f) {
   for (; i < count; ++i) f(one, i);
 }
 
-// 2^n * e^r for |r| <= ln 2 / 2 and n an integer within [-126, 127]. The polynomial is a minimax fit, within 4e-9.
+// e^r - 1 for |r| <= ln 2 / 2. The polynomial is a minimax fit, within 4e-9.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V scaled_exp(D d, V shifted_n, V r) {
-  const hn::RebindToSigned<D> di;
+HWY_INLINE V expm1_reduced(D d, V r) {
   V q = hn::Set(d, 0.00139505998F);
   q = hn::MulAdd(q, r, hn::Set(d, 0.00836895406F));
   q = hn::MulAdd(q, r, hn::Set(d, 0.041666206F));
   q = hn::MulAdd(q, r, hn::Set(d, 0.166665182F));
   q = hn::MulAdd(q, r, hn::Set(d, 0.5F));
-  const V e = hn::Add(hn::MulAdd(hn::Mul(r, r), q, r), hn::Set(d, 1.0F));
-  // shifted_n is n + 1.5 * 2^23: its low bits are n, and shifting drops the rest.
-  const auto power = hn::ShiftLeft<23>(hn::Add(hn::BitCast(di, shifted_n), hn::Set(di, 127)));
-  return hn::Mul(e, hn::BitCast(d, power));
+  return hn::MulAdd(hn::Mul(r, r), q, r);
+}
+
+// 2^n for an integer n within [-126, 127], given n + 1.5 * 2^23: its low bits are n, and shifting drops the rest.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V power_of_two(D d, V shifted_n) {
+  const hn::RebindToSigned<D> di;
+  return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::BitCast(di, shifted_n), hn::Set(di, 127))));
+}
+
+// 2^n * e^r for |r| <= ln 2 / 2 and n an integer within [-126, 127].
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V scaled_exp(D d, V shifted_n, V r) {
+  return hn::Mul(hn::Add(expm1_reduced(d, r), hn::Set(d, 1.0F)), power_of_two(d, shifted_n));
 }
 
 inline constexpr float kRoundShift = 12582912.0F;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits

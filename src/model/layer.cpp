@@ -94,7 +94,7 @@ Value Transformer::Layer::attend_cached(const Value& queries, const Value& new_k
   whole.keys = past + shape.queries;
   Tensor out = Tensor::uninitialized(DType::kF32, queries.tensor().shape());
   kernels::attention_forward(whole, queries.matrix(), std::as_const(keys).matrix().slice_rows(0, whole.keys),
-                             std::as_const(values).matrix().slice_rows(0, whole.keys), out.matrix(), {});
+                             std::as_const(values).matrix().slice_rows(0, whole.keys), {}, out.matrix(), {});
   return Value(std::move(out));
 }
 

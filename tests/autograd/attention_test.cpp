@@ -36,33 +36,48 @@ TEST(Rope, GradientRotatesBackAndStretches) {
   }
 }
 
-TEST(Attention, GradientsOfGroupedHeads) {
+class AttentionTest : public testing::TestWithParam<bool> {};
+
+TEST_P(AttentionTest, GradientsOfGroupedHeads) {
+  const bool with_sink = GetParam();
   kernels::AttentionShape shape;
   shape.batch = 2;
   shape.queries = shape.keys = 5;
   shape.heads = 4;
   shape.kv_heads = 2;
   shape.head_dim = 6;
+  shape.value_dim = with_sink ? 3 : 0;
+  shape.window = with_sink ? 3 : 0;
+  shape.softcap = with_sink ? 2.0F : 0.0F;
   shape.scale = 0.4F;
-  const std::vector<float> q = random_values(10 * 24, 1), k = random_values(10 * 12, 2), v = random_values(10 * 12, 3),
-                           weights = random_values(10 * 24, 4);
+  const Index value_dim = with_sink ? 3 : 6;
+  const std::vector<float> q = random_values(10 * 24, 1), k = random_values(10 * 12, 2),
+                           v = random_values(10 * 2 * value_dim, 3), weights = random_values(10 * 4 * value_dim, 4),
+                           sink = random_values(with_sink ? 4 : 0, 5);
+  Parameter sink_parameter = parameter_of({4}, random_values(4, 5), ParameterRole::kBias);
   Tape tape;
   const Value q_value(tensor_of({10, 24}, q), true), k_value(tensor_of({10, 12}, k), true),
-      v_value(tensor_of({10, 12}, v), true);
-  const Value y = attention(&tape, shape, q_value, k_value, v_value);
-  const Doubles qd = as_double(q), kd = as_double(k), vd = as_double(v);
-  EXPECT_TRUE(close(values_of(y), oracle::attention(shape, qd, kd, vd).out, sum_tolerance(6 + 5, 2)));
+      v_value(tensor_of({10, 2 * value_dim}, v), true);
+  const Value y = attention(&tape, shape, q_value, k_value, v_value, with_sink ? &sink_parameter : nullptr);
+  const Doubles qd = as_double(q), kd = as_double(k), vd = as_double(v), sd = as_double(sink);
+  EXPECT_TRUE(close(values_of(y), oracle::attention(shape, qd, kd, vd, sd).out, sum_tolerance(6 + 5, 2)));
   backward_from(tape, y, weights);
-  const auto value = [&](const Doubles& a, const Doubles& b, const Doubles& c) {
-    return dot(weights, oracle::attention(shape, a, b, c).out);
+  const auto value = [&](const Doubles& a, const Doubles& b, const Doubles& c, const Doubles& d) {
+    return dot(weights, oracle::attention(shape, a, b, c, d).out);
   };
   EXPECT_TRUE(is_gradient(
-      gradient_of(q_value), [&](const Doubles& x) { return value(x, kd, vd); }, q, 6 + 5, 4));
+      gradient_of(q_value), [&](const Doubles& x) { return value(x, kd, vd, sd); }, q, 6 + 5, 4));
   EXPECT_TRUE(is_gradient(
-      gradient_of(k_value), [&](const Doubles& x) { return value(qd, x, vd); }, k, 6 + 10, 4));
+      gradient_of(k_value), [&](const Doubles& x) { return value(qd, x, vd, sd); }, k, 6 + 10, 4));
   EXPECT_TRUE(is_gradient(
-      gradient_of(v_value), [&](const Doubles& x) { return value(qd, kd, x); }, v, 6 + 10, 3));
+      gradient_of(v_value), [&](const Doubles& x) { return value(qd, kd, x, sd); }, v, 6 + 10, 3));
+  EXPECT_EQ(sink_parameter.grad.defined(), with_sink);
+  if (with_sink) {
+    EXPECT_TRUE(is_gradient(
+        gradient_of(sink_parameter), [&](const Doubles& x) { return value(qd, kd, vd, x); }, sink, 6 + 10, 4));
+  }
 }
+INSTANTIATE_TEST_SUITE_P(PlainAndAllAtOnce, AttentionTest, testing::Bool());
 
 TEST(SplitColumns, CopiesBothPartsAndJoinsTheirGradients) {
   const std::vector<float> x = random_values(3 * 7, 1), left_weights = random_values(3 * 2, 2),

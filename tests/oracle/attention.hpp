@@ -9,11 +9,12 @@
 namespace switchyard::oracle {
 
 struct AttentionResult {
-  std::vector<double> out;          // [batch, query][head, head_dim]
+  std::vector<double> out;          // [batch, query][head, value_dim]
   std::vector<double> log_sum_exp;  // [batch, head, query]
 };
 
 AttentionResult attention(const kernels::AttentionShape& shape, const std::vector<double>& q,
-                          const std::vector<double>& k, const std::vector<double>& v);
+                          const std::vector<double>& k, const std::vector<double>& v,
+                          const std::vector<double>& sink_H = {});
 
 }  // namespace switchyard::oracle

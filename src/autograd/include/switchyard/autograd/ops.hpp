@@ -32,8 +32,9 @@ Value layer_norm(Tape* tape, Value x, Parameter& weight, Parameter* bias, float 
 // for its gradient, so that it may be in place with a tape as well; the step has a copy of the table.
 Value rope(Tape* tape, Value x_THC, Index head_dim, Index first, std::span<const std::int32_t> position_T,
            const kernels::RopeTable& table, kernels::RopePairing pairing);
-// Training and prefill: queries == keys. Decoding calls the kernel on the cache directly.
-Value attention(Tape* tape, const kernels::AttentionShape& shape, const Value& q, const Value& k, const Value& v);
+// Training and prefill: queries == keys. Decoding calls the kernel on the cache directly. sink_H may be null.
+Value attention(Tape* tape, const kernels::AttentionShape& shape, const Value& q, const Value& k, const Value& v,
+                Parameter* sink_H = nullptr);
 // May write over b.
 Value add(Tape* tape, const Value& a, Value b);
 // factor * x. Identity where factor is 1.
