@@ -58,7 +58,8 @@ struct Layer {
     for (Index e = 0; e < experts; ++e) {
       float* w = weights.data() + 3 * e * size;
       float* g = gradients.data() + 3 * e * size;
-      ffn.push_back({{w, hidden, kWidth}, {w + size, hidden, kWidth}, {w + 2 * size, kWidth, hidden}});
+      ffn.push_back({ConstMatrix(w, hidden, kWidth), ConstMatrix(w + size, hidden, kWidth),
+                     ConstMatrix(w + 2 * size, kWidth, hidden)});
       d_ffn.push_back({{g, hidden, kWidth}, {g + size, hidden, kWidth}, {g + 2 * size, kWidth, hidden}});
     }
   }

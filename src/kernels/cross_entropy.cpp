@@ -70,7 +70,7 @@ namespace {
 HWY_EXPORT(add_logits);
 HWY_EXPORT(logits_to_gradient);
 
-void check(ConstMatrix x_TD, ConstMatrix w_VD, std::span<const std::int32_t> target_T, std::size_t losses,
+void check(ConstMatrix x_TD, const WeightView& w_VD, std::span<const std::int32_t> target_T, std::size_t losses,
            Index chunk) {
   require(x_TD.cols == w_VD.cols && w_VD.rows >= 1 && chunk >= 1,
           "cross entropy: x is [{}, {}], w is [{}, {}], chunk is {}", x_TD.rows, x_TD.cols, w_VD.rows, w_VD.cols,
@@ -87,11 +87,11 @@ void check(ConstMatrix x_TD, ConstMatrix w_VD, std::span<const std::int32_t> tar
 Index grain(Index cols) { return std::max<Index>(1, 4096 / cols); }
 
 // The rows [begin, begin + count) of a chunk that starts at `begin`; the last chunk is shorter.
-Index chunk_rows(ConstMatrix w_VD, Index begin, Index chunk) { return std::min(chunk, w_VD.rows - begin); }
+Index chunk_rows(const WeightView& w_VD, Index begin, Index chunk) { return std::min(chunk, w_VD.rows - begin); }
 
 }  // namespace
 
-void cross_entropy_forward(ConstMatrix x_TD, ConstMatrix w_VD, std::span<const std::int32_t> target_T,
+void cross_entropy_forward(ConstMatrix x_TD, const WeightView& w_VD, std::span<const std::int32_t> target_T,
                            std::span<float> loss_T, CrossEntropySaved* saved, Index chunk) {
   check(x_TD, w_VD, target_T, loss_T.size(), chunk);
   const Index tokens = x_TD.rows, vocabulary = w_VD.rows;

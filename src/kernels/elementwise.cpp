@@ -7,6 +7,7 @@
 
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
+#include "switchyard/kernels/decode.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "elementwise.cpp"
@@ -108,13 +109,12 @@ Index rows_of_grain(Index cols) { return std::max<Index>(1, kGrain / std::max<In
 
 }  // namespace
 
-void embedding_forward(ConstMatrix table_VD, std::span<const std::int32_t> id_T, Matrix y_TD) {
+void embedding_forward(const WeightView& table_VD, std::span<const std::int32_t> id_T, Matrix y_TD) {
   require(y_TD.rows == std::ssize(id_T) && y_TD.cols == table_VD.cols, "embedding: y is [{}, {}], expected [{}, {}]",
           y_TD.rows, y_TD.cols, id_T.size(), table_VD.cols);
   check_ids(id_T, table_VD.rows);
   parallel_for(y_TD.rows, rows_of_grain(y_TD.cols), [&](Index begin, Index end) {
-    for (Index t = begin; t < end; ++t)
-      std::copy_n(table_VD.row(id_T[static_cast<std::size_t>(t)]), y_TD.cols, y_TD.row(t));
+    for (Index t = begin; t < end; ++t) decode(table_VD, id_T[static_cast<std::size_t>(t)], 0, y_TD.slice_rows(t, 1));
   });
 }
 

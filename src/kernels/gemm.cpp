@@ -152,12 +152,13 @@ HWY_INLINE void load_columns(const float* HWY_RESTRICT w, Index w_stride, Vector
 }
 
 // acc[t] += sum over columns [z, z + columns) of kLanes rows of w times x[t].
-template <int kCount>
+template <int kCount, bool kFromMemory>
 HWY_INLINE void few_columns(const float* HWY_RESTRICT w, Index w_stride, Index z, Index columns, const float* const* x,
                             Vector* acc) {
   const Tag d;
   constexpr Index kAhead = 64;  // four cache lines, past what the hardware fetches of so many rows by itself
-  for (Index i = 0; i < kLanes; ++i) hwy::Prefetch(w + i * w_stride + z + kAhead);
+  if constexpr (kFromMemory)
+    for (Index i = 0; i < kLanes; ++i) hwy::Prefetch(w + i * w_stride + z + kAhead);
   Index j = z;
   for (; j + kLanes <= z + columns; j += kLanes) {
     Vector v[kLanes];
@@ -190,8 +191,8 @@ void few(const float* HWY_RESTRICT w, Index w_stride, Index k, const float* cons
     Vector acc0[kCount], acc1[kCount];
     for (Index t = 0; t < kCount; ++t) acc0[t] = acc1[t] = hn::Zero(d);
     for (Index z = 0; z < HWY_MAX(columns[0], columns[1]); z += kLine) {
-      few_columns<kCount>(w, w_stride, begin[0] + z, HWY_MIN(kLine, columns[0] - z), x, acc0);
-      few_columns<kCount>(second, w_stride, begin[1] + z, HWY_MIN(kLine, columns[1] - z), x, acc1);
+      few_columns<kCount, true>(w, w_stride, begin[0] + z, HWY_MIN(kLine, columns[0] - z), x, acc0);
+      few_columns<kCount, true>(second, w_stride, begin[1] + z, HWY_MIN(kLine, columns[1] - z), x, acc1);
     }
     for (Index half = 0; half < 2; ++half) {
       if (columns[half] <= 0) continue;
@@ -204,6 +205,22 @@ void few(const float* HWY_RESTRICT w, Index w_stride, Index k, const float* cons
     }
   }
   for (Index t = 0; t < kCount; ++t) std::copy(sum[t] + skip, sum[t] + kNr, c[t] + skip);
+}
+
+template <int kCount>
+void few_of_tile(const float* HWY_RESTRICT w, Index w_stride, Index k, const float* const* x, float* sums, bool add) {
+  const Tag d;
+  Vector acc0[kCount], acc1[kCount];
+  for (Index t = 0; t < kCount; ++t) acc0[t] = acc1[t] = hn::Zero(d);
+  for (Index z = 0; z < k; z += kLanes) {
+    const Index columns = HWY_MIN(kLanes, k - z);
+    few_columns<kCount, false>(w, w_stride, z, columns, x, acc0);
+    few_columns<kCount, false>(w + kLanes * w_stride, w_stride, z, columns, x, acc1);
+  }
+  for (Index t = 0; t < kCount; ++t, sums += kNr) {
+    hn::Store(add ? hn::Add(hn::Load(d, sums), acc0[t]) : acc0[t], d, sums);
+    hn::Store(add ? hn::Add(hn::Load(d, sums + kLanes), acc1[t]) : acc1[t], d, sums + kLanes);
+  }
 }
 
 void pack_transposed(const float* const* rows, Index count, Index k, float* HWY_RESTRICT panel) {
@@ -300,6 +317,10 @@ GemmKernels make_kernels() {
   g.few[1] = &few<2>;
   g.few[2] = &few<3>;
   g.few[3] = &few<4>;
+  g.few_of_tile[0] = &few_of_tile<1>;
+  g.few_of_tile[1] = &few_of_tile<2>;
+  g.few_of_tile[2] = &few_of_tile<3>;
+  g.few_of_tile[3] = &few_of_tile<4>;
   g.pack_transposed = &pack_transposed;
   g.unpack_transposed = &unpack_transposed;
   g.pack_row = &pack_row;

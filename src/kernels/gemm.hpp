@@ -37,6 +37,8 @@ using TileKernel = void (*)(Index k, const float* a, Index a_stride, const float
 using FewKernel = void (*)(const float* w, Index w_stride, Index k, const float* const* x, float* const* c, Index skip,
                            bool add);
 
+using FewOfTileKernel = void (*)(const float* w, Index w_stride, Index k, const float* const* x, float* sums, bool add);
+
 struct GemmKernels {
   Index lanes;  // floats in a vector
   Index nr;     // columns of a panel, 2 * lanes
@@ -45,6 +47,10 @@ struct GemmKernels {
   // [count - 1]: c[t][i] (+)= sum over all k of w[i * w_stride + k] * x[t][k] for t < count and skip <= i < nr. Reads
   // nr rows of w. The bits are those of the tiles; the vector runs along the rows of w, so that a lone x fills it.
   FewKernel few[kMaxFew];
+  // [count - 1]: the same for one block of k <= kKBlock, all nr rows and weights that are in the cache: sums[t * nr +
+  // i]
+  // (+)= sum over k of w[i * w_stride + k] * x[t][k].
+  FewOfTileKernel few_of_tile[kMaxFew];
   // panel[j * nr + i] = rows[i][j] for i < count, 0 for count <= i < nr; j < k.
   void (*pack_transposed)(const float* const* rows, Index count, Index k, float* panel);
   // The reverse: rows[i][j] = panel[j * nr + i] * scale[i] for i < count, j < k. scale has nr elements, or is null.

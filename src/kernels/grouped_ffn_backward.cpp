@@ -84,7 +84,7 @@ class Backward {
     const Scratch scratch(block * kKBlock + block * g_.nr);
     float* packed = scratch.data();
     float* h = packed + block * kKBlock;
-    const ConstMatrix down = experts_[c.expert].down_DF;
+    const ConstMatrix down = experts_[c.expert].down_DF.matrix();
     for (Index f = begin; f < end; f += block) {
       const Index m = std::min(block, end - f);
       for (Index k0 = 0; k0 < width(); k0 += kKBlock) {
@@ -104,8 +104,8 @@ class Backward {
     const FfnWeights& w = experts_[c.expert];
     for (Index first = begin; first < end; first += kPanelsABlock * g_.nr) {
       const Index columns = std::min(kPanelsABlock * g_.nr, end - first);
-      if (gated_) input_part(c, w.gate_FD, c.d_gate, first, columns, false, scratch.data());
-      input_part(c, w.up_FD, c.d_up, first, columns, gated_, scratch.data());
+      if (gated_) input_part(c, w.gate_FD.matrix(), c.d_gate, first, columns, false, scratch.data());
+      input_part(c, w.up_FD.matrix(), c.d_up, first, columns, gated_, scratch.data());
     }
   }
 
@@ -323,7 +323,7 @@ void check_gradients(std::span<const FfnWeights> experts, std::span<const FfnGra
                      const GroupedRows& rows) {
   require(gradients.empty() || gradients.size() == experts.size(), "grouped ffn: {} gradients for {} experts",
           gradients.size(), experts.size());
-  const auto same = [](ConstMatrix a, ConstMatrix b) { return a.rows == b.rows && a.cols == b.cols; };
+  const auto same = [](const WeightView& a, const Matrix& b) { return a.rows == b.rows && a.cols == b.cols; };
   for (std::size_t e = 0; e < gradients.size(); ++e)
     require(expert_rows(rows, e) == 0 ||
                 (same(experts[e].up_FD, gradients[e].up_FD) && same(experts[e].down_DF, gradients[e].down_DF) &&
@@ -341,6 +341,12 @@ void grouped_ffn_backward(Activation activation, ConstMatrix x_TD, const Grouped
                           Matrix d_x_SD, std::span<float> d_weight_S, std::span<const FfnGradients> gradients) {
   check_grouped_ffn(activation, x_TD, rows, experts);
   check_gradients(experts, gradients, rows);
+  for (std::size_t e = 0; e < experts.size(); ++e) {
+    const FfnWeights& w = experts[e];
+    require(expert_rows(rows, e) == 0 || (w.gate_FD.is_matrix() && w.up_FD.is_matrix() && w.down_DF.is_matrix()),
+            "grouped ffn: gradients of expert {}, whose weights are {}, expected float32 matrices", e,
+            dtype_info(w.up_FD.dtype).name);
+  }
   const Index slots = rows.offset_E1.back(), nr = gemm_kernels().nr;
   require(d_y_TD.rows == x_TD.rows && d_y_TD.cols == x_TD.cols && d_x_SD.rows == slots && d_x_SD.cols == x_TD.cols &&
               static_cast<Index>(d_weight_S.size()) == slots,

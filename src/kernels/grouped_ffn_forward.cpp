@@ -4,6 +4,7 @@
 #include "grouped_ffn_layout.hpp"
 #include "scratch.hpp"
 #include "switchyard/base/error.hpp"
+#include "weight_tiles.hpp"
 
 namespace switchyard::kernels {
 
@@ -26,6 +27,7 @@ void check_grouped_ffn(Activation activation, ConstMatrix x_TD, const GroupedRow
     const FfnWeights& w = experts[e];
     require(expert_rows(rows, e) >= 0, "grouped ffn: the offsets of expert {} descend", e);
     if (expert_rows(rows, e) == 0) continue;
+    for (const WeightView* part : {&w.gate_FD, &w.up_FD, &w.down_DF}) part->check();
     const Index f = w.up_FD.rows;
     const bool gate_fits = is_gated(activation) ? w.gate_FD.rows == f && w.gate_FD.cols == d : w.gate_FD.empty();
     require(gate_fits && f > 0 && d > 0 && w.up_FD.cols == d && w.down_DF.rows == d && w.down_DF.cols == f,
@@ -92,28 +94,28 @@ class Forward {
       hidden_of_few(unit, begin, end);
       return;
     }
-    const Scratch gate_scratch(kHiddenBlock * g_.nr);
     const FfnWeights& w = *unit.expert;
+    if (!in_place(w)) {
+      hidden_of_stored(unit, begin, end);
+      return;
+    }
+    const Scratch gate_scratch(kHiddenBlock * g_.nr);
     for (Index f = begin; f < end; f += kHiddenBlock) {
       const Index m = std::min(kHiddenBlock, end - f);
       Ahead gate_ahead, up_ahead;
       if (f + m < end) {
-        if (gated_) gate_ahead = look_ahead(unit, w.gate_FD, f + m, kHiddenBlock, m);
-        up_ahead = look_ahead(unit, w.up_FD, f + m, kHiddenBlock, m);
+        if (gated_) gate_ahead = look_ahead(unit, w.gate_FD.matrix(), f + m, kHiddenBlock, m);
+        up_ahead = look_ahead(unit, w.up_FD.matrix(), f + m, kHiddenBlock, m);
       } else {
-        up_ahead = look_ahead(unit, w.down_DF, 0, kOutputBlock, m);
+        up_ahead = look_ahead(unit, w.down_DF.matrix(), 0, kOutputBlock, m);
       }
       for (Index p = 0; p < unit.x.count(g_.nr); ++p) {
         float* h = unit.h.at(p) + f * g_.nr;
         float* gate = unit.saved.data == nullptr ? gate_scratch.data() : unit.saved.gate(p) + f * g_.nr;
         float* up = unit.saved.data == nullptr ? h : unit.saved.up(p) + f * g_.nr;
-        if (gated_) {
-          multiply(unit, w.gate_FD, f, m, p, unit.x, gate, gate_ahead);
-          add_to_rows(bias_at(w.gate_bias_F, f), m, g_.nr, gate);
-        }
-        multiply(unit, w.up_FD, f, m, p, unit.x, up, up_ahead);
-        add_to_rows(bias_at(w.up_bias_F, f), m, g_.nr, up);
-        activations_.forward(activation_, gated_ ? gate : nullptr, up, h, m * g_.nr);
+        if (gated_) multiply(unit, w.gate_FD.matrix(), f, m, p, unit.x, gate, gate_ahead);
+        multiply(unit, w.up_FD.matrix(), f, m, p, unit.x, up, up_ahead);
+        activate(w, f, m, gate, up, h);
       }
     }
   }
@@ -124,20 +126,19 @@ class Forward {
       output_of_few(unit, begin, end);
       return;
     }
+    if (!in_place(*unit.expert)) {
+      output_of_stored(unit, begin, end);
+      return;
+    }
     const Scratch scratch(kOutputBlock * g_.nr);
-    float weights[kMaxPanelColumns];
-    float* y[kMaxPanelColumns];
+    const ConstMatrix down = unit.expert->down_DF.matrix();
     for (Index d = begin; d < end; d += kOutputBlock) {
       const Index m = std::min(kOutputBlock, end - d);
       Ahead ahead;
-      if (d + m < end) ahead = look_ahead(unit, unit.expert->down_DF, d + m, kOutputBlock, m);
+      if (d + m < end) ahead = look_ahead(unit, down, d + m, kOutputBlock, m);
       for (Index p = 0; p < unit.h.count(g_.nr); ++p) {
-        const Index columns = unit.h.columns_of(p, g_.nr), slot = unit.slot + p * g_.nr;
-        multiply(unit, unit.expert->down_DF, d, m, p, unit.h, scratch.data(), ahead);
-        add_to_rows(bias_at(unit.expert->down_bias_D, d), m, g_.nr, scratch.data());
-        copy_weights(rows_.weight_of_slot_S.data() + slot, columns, weights);
-        for (Index i = 0; i < columns; ++i) y[i] = y_SD_.row(slot + i) + d;
-        g_.unpack_transposed(scratch.data(), columns, m, weights, y);
+        multiply(unit, down, d, m, p, unit.h, scratch.data(), ahead);
+        write_output(unit, d, m, p, scratch.data());
       }
     }
   }
@@ -145,6 +146,58 @@ class Forward {
   Index width() const { return y_SD_.cols; }
 
  private:
+  static bool in_place(const FfnWeights& w) {
+    return w.gate_FD.is_matrix() && w.up_FD.is_matrix() && w.down_DF.is_matrix();
+  }
+
+  // Rows [f, f + m) of a panel of h, from the products of gate (where gated) and up. up may be h.
+  void activate(const FfnWeights& w, Index f, Index m, float* gate, float* up, float* h) const {
+    if (gated_) add_to_rows(bias_at(w.gate_bias_F, f), m, g_.nr, gate);
+    add_to_rows(bias_at(w.up_bias_F, f), m, g_.nr, up);
+    activations_.forward(activation_, gated_ ? gate : nullptr, up, h, m * g_.nr);
+  }
+
+  // Columns [d, d + m) of the rows of panel p, from the product of down.
+  void write_output(const Unit& unit, Index d, Index m, Index p, float* product) const {
+    const Index columns = unit.h.columns_of(p, g_.nr), slot = unit.slot + p * g_.nr;
+    float weights[kMaxPanelColumns];
+    float* y[kMaxPanelColumns];
+    add_to_rows(bias_at(unit.expert->down_bias_D, d), m, g_.nr, product);
+    copy_weights(rows_.weight_of_slot_S.data() + slot, columns, weights);
+    for (Index i = 0; i < columns; ++i) y[i] = y_SD_.row(slot + i) + d;
+    g_.unpack_transposed(product, columns, m, weights, y);
+  }
+
+  // Weights that are not read in place are decoded once a block of k and multiplied with all panels there and then.
+  void hidden_of_stored(const Unit& unit, Index begin, Index end) const {
+    const FfnWeights& w = *unit.expert;
+    const Index panels = unit.x.count(g_.nr), block = kHiddenBlock * g_.nr;
+    const Scratch room(weight_tile_floats(kHiddenBlock));
+    const Scratch gate_scratch(gated_ && unit.saved.data == nullptr ? panels * block : 0);
+    for (Index f = begin; f < end; f += kHiddenBlock) {
+      const Index m = std::min(kHiddenBlock, end - f), at = f * g_.nr;
+      const auto h = [&](Index p) { return unit.h.at(p) + at; };
+      const auto gate = [&](Index p) {
+        return unit.saved.data == nullptr ? gate_scratch.data() + p * block : unit.saved.gate(p) + at;
+      };
+      const auto up = [&](Index p) { return unit.saved.data == nullptr ? h(p) : unit.saved.up(p) + at; };
+      if (gated_) weights_times_panels(g_, w.gate_FD, f, m, unit.x, gate, room.data());
+      weights_times_panels(g_, w.up_FD, f, m, unit.x, up, room.data());
+      for (Index p = 0; p < panels; ++p) activate(w, f, m, gate(p), up(p), h(p));
+    }
+  }
+
+  void output_of_stored(const Unit& unit, Index begin, Index end) const {
+    const Index panels = unit.h.count(g_.nr), block = kOutputBlock * g_.nr;
+    const Scratch room(weight_tile_floats(kOutputBlock)), products(panels * block);
+    const auto product = [&](Index p) { return products.data() + p * block; };
+    for (Index d = begin; d < end; d += kOutputBlock) {
+      const Index m = std::min(kOutputBlock, end - d);
+      weights_times_panels(g_, unit.expert->down_DF, d, m, unit.h, product, room.data());
+      for (Index p = 0; p < panels; ++p) write_output(unit, d, m, p, product(p));
+    }
+  }
+
   void hidden_of_few(const Unit& unit, Index begin, Index end) const {
     const FfnWeights& w = *unit.expert;
     const Index hidden = w.up_FD.rows;
@@ -156,8 +209,8 @@ class Forward {
       gate[i] = gate_scratch.data() + i * hidden;
       h[i] = unit.h.data + i * hidden;
     }
-    if (gated_) rows_times_few(g_, w.gate_FD, begin, end, x, unit.rows, gate, false);
-    rows_times_few(g_, w.up_FD, begin, end, x, unit.rows, h, false);
+    if (gated_) weights_times_few(g_, w.gate_FD, begin, end, x, unit.rows, gate, false);
+    weights_times_few(g_, w.up_FD, begin, end, x, unit.rows, h, false);
     add_to_few(w.gate_bias_F, begin, end, unit.rows, gate);
     add_to_few(w.up_bias_F, begin, end, unit.rows, h);
     for (Index i = 0; i < unit.rows; ++i)
@@ -172,7 +225,7 @@ class Forward {
       h[i] = unit.h.data + i * hidden;
       y[i] = y_SD_.row(unit.slot + i);
     }
-    rows_times_few(g_, unit.expert->down_DF, begin, end, h, unit.rows, y, false);
+    weights_times_few(g_, unit.expert->down_DF, begin, end, h, unit.rows, y, false);
     add_to_few(unit.expert->down_bias_D, begin, end, unit.rows, y);
     for (Index i = 0; i < unit.rows; ++i) {
       const float weight = rows_.weight_of_slot_S[static_cast<std::size_t>(unit.slot + i)];

@@ -6,6 +6,7 @@
 #include "gemm.hpp"
 #include "scratch.hpp"
 #include "switchyard/base/error.hpp"
+#include "weight_tiles.hpp"
 
 namespace switchyard::kernels {
 namespace {
@@ -13,6 +14,7 @@ namespace {
 enum class Right {
   kTransposed,  // b[N, K]: a panel's columns are rows of memory
   kPlain,       // b[K, N]
+  kStored,      // weights [N, K] that are no float32 matrix
 };
 
 struct Product {
@@ -24,6 +26,7 @@ struct Product {
   Matrix c;
   Index k = 0;
   bool add = false;
+  const WeightView* weights = nullptr;  // in place of b where right is kStored
 };
 
 constexpr Index kPanelsATask = 8;   // 8 panels of one k block fill a quarter of the L2 cache
@@ -36,6 +39,10 @@ constexpr Index kFewRowsFloats = 65536;  // of b, a task of a product with one t
 void pack_right(const GemmKernels& g, const Product& p, Index first, Index columns, Index k0, Index k, float* packed) {
   if (p.right == Right::kPlain) {
     pack_rows(g, p.b, k0, k, first, columns, packed);
+    return;
+  }
+  if (p.right == Right::kStored) {
+    pack_weights(g, *p.weights, first, columns, k0, k, packed);
     return;
   }
   const Panels to{packed, k * g.nr, columns};
@@ -123,7 +130,7 @@ void multiply(const Product& p) {
 }
 
 // One to four rows of a, as in decoding: b streams through once.
-void multiply_rows(ConstMatrix a_MK, ConstMatrix b_NK, Matrix c_MN, bool add) {
+void multiply_rows(ConstMatrix a_MK, const WeightView& b_NK, Matrix c_MN, bool add) {
   const GemmKernels& g = gemm_kernels();
   const float* a[kMaxFew];
   float* c[kMaxFew];
@@ -131,9 +138,10 @@ void multiply_rows(ConstMatrix a_MK, ConstMatrix b_NK, Matrix c_MN, bool add) {
     a[i] = a_MK.row(i);
     c[i] = c_MN.row(i);
   }
-  const Index block = round_up(std::max<Index>(1, kFewRowsFloats / a_MK.cols), g.nr);
+  const Index unit = is_column_major(b_NK) ? kColumnMajorRows : g.nr;
+  const Index block = round_up(std::max<Index>(1, kFewRowsFloats / a_MK.cols), unit);
   for_each_task(ceil_div(b_NK.rows, block), [&](Index task) {
-    rows_times_few(g, b_NK, task * block, std::min(b_NK.rows, (task + 1) * block), a, a_MK.rows, c, add);
+    weights_times_few(g, b_NK, task * block, std::min(b_NK.rows, (task + 1) * block), a, a_MK.rows, c, add);
   });
 }
 
@@ -182,33 +190,51 @@ bool trivial(Index k, Matrix c, Store store) {
   return true;
 }
 
+void stored_nt(ConstMatrix a, const WeightView& b, Matrix c, Store store) {
+  b.check();
+  require(a.cols == b.cols && c.rows == a.rows && c.cols == b.rows && a.stride >= a.cols && c.stride >= c.cols,
+          "matmul_nt: [{}, {}] and [{}, {}] of {} to [{}, {}], strides {} and {}", a.rows, a.cols, b.rows, b.cols,
+          dtype_info(b.dtype).name, c.rows, c.cols, a.stride, c.stride);
+  if (trivial(a.cols, c, store)) return;
+  const bool add = store == Store::kAdd;
+  if (a.rows <= kMaxFew)
+    multiply_rows(a, b, c, add);
+  else
+    multiply({a.data, a.stride, false, {}, Right::kStored, c, a.cols, add, &b});
+}
+
 }  // namespace
 
-void matmul_nt(ConstMatrix a, ConstMatrix b, Matrix c, Store store) {
+void matmul_nt(ConstMatrix a, const WeightView& weights, Matrix c, Store store) {
+  if (!weights.is_matrix()) {
+    stored_nt(a, weights, c, store);
+    return;
+  }
+  const ConstMatrix b = weights.matrix();
   check("matmul_nt", a.cols == b.cols && c.rows == a.rows && c.cols == b.rows, a, b, c);
   if (trivial(a.cols, c, store)) return;
   const bool add = store == Store::kAdd;
   if (a.rows <= kMaxFew && b.rows >= gemm_kernels().nr) {
-    multiply_rows(a, b, c, add);
+    multiply_rows(a, weights, c, add);
     return;
   }
   // What has to be transposed on either way.
   if (a.rows * (a.cols + b.rows) <= b.rows * b.cols)
     multiply_few_rows(a, b, c, add);
   else
-    multiply({a.data, a.stride, false, b, Right::kTransposed, c, a.cols, add});
+    multiply({a.data, a.stride, false, b, Right::kTransposed, c, a.cols, add, nullptr});
 }
 
 void matmul_nn(ConstMatrix a, ConstMatrix b, Matrix c, Store store) {
   check("matmul_nn", a.cols == b.rows && c.rows == a.rows && c.cols == b.cols, a, b, c);
   if (trivial(a.cols, c, store)) return;
-  multiply({a.data, a.stride, false, b, Right::kPlain, c, a.cols, store == Store::kAdd});
+  multiply({a.data, a.stride, false, b, Right::kPlain, c, a.cols, store == Store::kAdd, nullptr});
 }
 
 void matmul_tn(ConstMatrix a, ConstMatrix b, Matrix c, Store store) {
   check("matmul_tn", a.rows == b.rows && c.rows == a.cols && c.cols == b.cols, a, b, c);
   if (trivial(a.rows, c, store)) return;
-  multiply({a.data, a.stride, true, b, Right::kPlain, c, a.rows, store == Store::kAdd});
+  multiply({a.data, a.stride, true, b, Right::kPlain, c, a.rows, store == Store::kAdd, nullptr});
 }
 
 }  // namespace switchyard::kernels

@@ -1,5 +1,7 @@
 #include "switchyard/moe/expert_store.hpp"
 
+#include <utility>
+
 #include "switchyard/base/error.hpp"
 
 namespace switchyard::moe {
@@ -66,6 +68,30 @@ ResidentExpertStore::ResidentExpertStore(const Tensor& gate_EFD, const Tensor& u
     : weights_E_(views_of<kernels::FfnWeights>(gate_EFD, up_EFD, down_EDF, gate_bias_EF, up_bias_EF, down_bias_ED)) {}
 
 ExpertLease ResidentExpertStore::acquire(std::span<const std::int32_t>) { return {weights_E_, nullptr}; }
+
+StoredExpertStore::StoredExpertStore(std::vector<kernels::FfnWeights> weights_E, std::shared_ptr<const void> keep_alive)
+    : weights_E_(std::move(weights_E)), keep_alive_(std::move(keep_alive)) {
+  const auto bias_fits = [](std::span<const float> bias, const WeightView& matrix) {
+    return bias.empty() || static_cast<Index>(bias.size()) == matrix.rows;
+  };
+  for (std::size_t e = 0; e < weights_E_.size(); ++e) {
+    const kernels::FfnWeights &w = weights_E_[e], &first = weights_E_[0];
+    for (const WeightView* part : {&w.gate_FD, &w.up_FD, &w.down_DF}) part->check();
+    const Index f = w.up_FD.rows, d = first.up_FD.cols;
+    const bool gate_fits =
+        first.gate_FD.empty() ? w.gate_FD.empty() : w.gate_FD.rows == f && w.gate_FD.cols == w.up_FD.cols;
+    require(!w.up_FD.empty() && gate_fits && w.up_FD.cols == d && w.down_DF.rows == d && w.down_DF.cols == f,
+            "expert {} has gate [{}, {}], up [{}, {}], down [{}, {}], the first one up [{}, {}]", e, w.gate_FD.rows,
+            w.gate_FD.cols, f, w.up_FD.cols, w.down_DF.rows, w.down_DF.cols, first.up_FD.rows, d);
+    require(
+        bias_fits(w.gate_bias_F, w.gate_FD) && bias_fits(w.up_bias_F, w.up_FD) && bias_fits(w.down_bias_D, w.down_DF),
+        "expert {} has biases of {}, {} and {} values for gate [{}, {}], up [{}, {}], down [{}, {}]", e,
+        w.gate_bias_F.size(), w.up_bias_F.size(), w.down_bias_D.size(), w.gate_FD.rows, w.gate_FD.cols, f, w.up_FD.cols,
+        w.down_DF.rows, w.down_DF.cols);
+  }
+}
+
+ExpertLease StoredExpertStore::acquire(std::span<const std::int32_t>) { return {weights_E_, keep_alive_}; }
 
 std::vector<kernels::FfnGradients> expert_gradients(Tensor& gate_EFD, Tensor& up_EFD, Tensor& down_EDF) {
   Tensor none;

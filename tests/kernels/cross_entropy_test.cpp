@@ -151,7 +151,7 @@ TEST(CrossEntropy, LargeLogitsStayFiniteAndExact) {
     // Two equal logits of 1e4 differ in nothing: the loss is log 2, not what is left of 1e4 + log 2.
     const std::vector<float> x = {1.0e4F}, w = {1.0F, 1.0F};
     std::vector<float> loss(1);
-    cross_entropy_forward({x.data(), 1, 1}, {w.data(), 2, 1}, std::vector<std::int32_t>{1}, loss, nullptr);
+    cross_entropy_forward({x.data(), 1, 1}, ConstMatrix(w.data(), 2, 1), std::vector<std::int32_t>{1}, loss, nullptr);
     EXPECT_NEAR(loss[0], std::log(2.0), 2.0 * oracle::kUnitRoundoff);
   });
 }

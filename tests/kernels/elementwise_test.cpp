@@ -92,7 +92,7 @@ TEST(Embedding, IdsOutsideTheVocabularyAreRefused) {
         EXPECT_THAT(e.what(), testing::AllOf(testing::HasSubstr(std::to_string(bad)), testing::HasSubstr("of 3")));
       }
     };
-    expect_refusal([&] { embedding_forward({table.data(), 3, 4}, ids, {y.data(), 2, 4}); });
+    expect_refusal([&] { embedding_forward(ConstMatrix(table.data(), 3, 4), ids, {y.data(), 2, 4}); });
     expect_refusal([&] { embedding_backward(ids, {y.data(), 2, 4}, {table.data(), 3, 4}); });
   }
 }

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <utility>
+#include <vector>
+
 #include "support.hpp"
 
 namespace switchyard::moe {
@@ -16,9 +20,9 @@ TEST(ResidentExpertStore, LeasesViewsOfTheStackedTensors) {
   const ExpertLease lease = store.acquire(std::vector<std::int32_t>{1, 0, 2});
   ASSERT_EQ(lease.weights_E.size(), 3U);
   const kernels::FfnWeights& last = lease.weights_E[2];
-  EXPECT_EQ(last.gate_FD.data, gate.matrix(2).data);
-  EXPECT_EQ(last.up_FD.data, up.matrix(2).data);
-  EXPECT_EQ(last.down_DF.data, down.matrix(2).data);
+  EXPECT_EQ(last.gate_FD.matrix().data, gate.matrix(2).data);
+  EXPECT_EQ(last.up_FD.matrix().data, up.matrix(2).data);
+  EXPECT_EQ(last.down_DF.matrix().data, down.matrix(2).data);
   EXPECT_EQ(last.up_FD.rows, 5);
   EXPECT_EQ(last.down_DF.rows, 4);
 }
@@ -67,6 +71,62 @@ TEST(ResidentExpertStore, RefusesShapesThatDoNotBelongTogether) {
             "expert tensors gate [3, 5, 6] and up [3, 5, 4], expected the same shape");
   EXPECT_EQ(error_of(ErrorKind::kInternal, [&] { ResidentExpertStore(gate, Tensor(), down); }),
             "experts need an up and a down tensor");
+}
+
+// A view of some memory that is large enough.
+WeightView view(DType dtype, Index rows, Index cols) {
+  static const std::vector<std::byte> memory(1000);
+  WeightView w;
+  w.data = memory.data();
+  w.dtype = dtype;
+  w.rows = rows;
+  w.cols = cols;
+  w.row_stride = cols;
+  return w;
+}
+
+TEST(StoredExpertStore, LeasesTheViewsAndHoldsTheirMemory) {
+  const std::vector<float> bias(5, 1.0F);
+  std::vector<kernels::FfnWeights> experts = {
+      {view(DType::kBF16, 5, 4), view(DType::kF4, 5, 4), view(DType::kF32, 4, 5), {}, bias, {}},
+      {view(DType::kBF16, 6, 4), view(DType::kF8E4M3, 6, 4), view(DType::kF16, 4, 6), {}, {}, {}}};
+  auto memory = std::make_shared<int>(7);
+  const std::weak_ptr<int> watch = memory;
+  ExpertLease lease;
+  {
+    StoredExpertStore store(experts, std::move(memory));
+    EXPECT_EQ(store.experts(), 2);
+    lease = store.acquire(std::vector<std::int32_t>{1, 0});
+    ASSERT_EQ(lease.weights_E.size(), 2U);
+    EXPECT_EQ(lease.weights_E[0].up_FD.dtype, DType::kF4);
+    EXPECT_EQ(lease.weights_E[0].up_bias_F.data(), bias.data());
+    EXPECT_EQ(lease.weights_E[1].down_DF.cols, 6);
+  }
+  EXPECT_FALSE(watch.expired());
+  lease = {};
+  EXPECT_TRUE(watch.expired());
+  EXPECT_EQ(StoredExpertStore({}).experts(), 0);
+}
+
+TEST(StoredExpertStore, RefusesWhatDoesNotFit) {
+  const WeightView wide = view(DType::kBF16, 5, 4), tall = view(DType::kBF16, 4, 5), none;
+  const std::vector<float> four(4);
+  const auto refused = [](std::vector<kernels::FfnWeights> experts) {
+    return error_of(ErrorKind::kInternal, [&] { StoredExpertStore{experts}; });
+  };
+  EXPECT_EQ(refused({{wide, wide, wide}}), "expert 0 has gate [5, 4], up [5, 4], down [5, 4], the first one up [5, 4]");
+  EXPECT_EQ(refused({{wide, wide, tall}, {none, wide, tall}}),
+            "expert 1 has gate [0, 0], up [5, 4], down [4, 5], the first one up [5, 4]");
+  EXPECT_EQ(refused({{none, wide, tall}, {wide, wide, tall}}),
+            "expert 1 has gate [5, 4], up [5, 4], down [4, 5], the first one up [5, 4]");
+  EXPECT_EQ(refused({{none, wide, tall}, {none, tall, wide}}),
+            "expert 1 has gate [0, 0], up [4, 5], down [5, 4], the first one up [5, 4]");
+  EXPECT_EQ(refused({{none, none, none}}), "expert 0 has gate [0, 0], up [0, 0], down [0, 0], the first one up [0, 0]");
+  EXPECT_EQ(refused({{none, wide, tall, {}, four, {}}}),
+            "expert 0 has biases of 0, 4 and 0 values for gate [0, 0], up [5, 4], down [4, 5]");
+  WeightView integers = wide;
+  integers.dtype = DType::kI8;
+  EXPECT_EQ(refused({{none, integers, tall}}), "a weight of type I8, expected a float type");
 }
 
 TEST(ExpertGradients, WriteIntoTheStackedTensors) {

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "switchyard/tensor/tensor.hpp"
+#include "switchyard/tensor/weight.hpp"
 
 namespace switchyard::kernels {
 
@@ -17,8 +18,8 @@ struct CrossEntropySaved {
 };
 
 // loss_T[t] = logsumexp_v(x_t . w_v) - x_t . w_target, in nats. Targets are < V or kIgnoreTarget (checked).
-// `saved` may be null. chunk: vocabulary rows a pass.
-void cross_entropy_forward(ConstMatrix x_TD, ConstMatrix w_VD, std::span<const std::int32_t> target_T,
+// `saved` may be null. chunk: vocabulary rows a pass. w is read as it is stored; backward needs it as float32.
+void cross_entropy_forward(ConstMatrix x_TD, const WeightView& w_VD, std::span<const std::int32_t> target_T,
                            std::span<float> loss_T, CrossEntropySaved* saved, Index chunk = 4096);
 // d_loss_T scales each token's gradient. d_x is overwritten, d_w added to. `saved` is used up (its memory is reused).
 void cross_entropy_backward(ConstMatrix x_TD, ConstMatrix w_VD, std::span<const std::int32_t> target_T,

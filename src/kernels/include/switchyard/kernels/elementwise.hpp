@@ -5,12 +5,12 @@
 #include <span>
 
 #include "switchyard/base/random.hpp"
-#include "switchyard/tensor/view.hpp"
+#include "switchyard/tensor/weight.hpp"
 
 namespace switchyard::kernels {
 
-// y_TD[t] = table_VD[id_T[t]]. Ids are checked (kBadInput naming id and V).
-void embedding_forward(ConstMatrix table_VD, std::span<const std::int32_t> id_T, Matrix y_TD);
+// y_TD[t] = table_VD[id_T[t]], decoded to float32. Ids are checked (kBadInput naming id and V).
+void embedding_forward(const WeightView& table_VD, std::span<const std::int32_t> id_T, Matrix y_TD);
 // d_table_VD[id] += d_y rows, each row's tokens in ascending order: the same bits at any thread count.
 void embedding_backward(std::span<const std::int32_t> id_T, ConstMatrix d_y_TD, Matrix d_table_VD);
 

@@ -8,13 +8,14 @@
 
 #include "switchyard/kernels/activation.hpp"
 #include "switchyard/tensor/tensor.hpp"
+#include "switchyard/tensor/weight.hpp"
 
 namespace switchyard::kernels {
 
 // One expert's weights, PyTorch layout [out, in]. gate is empty for activations that are not gated. A bias is added to
 // its product; an empty one is none.
 struct FfnWeights {
-  ConstMatrix gate_FD, up_FD, down_DF;
+  WeightView gate_FD, up_FD, down_DF;
   std::span<const float> gate_bias_F{}, up_bias_F{}, down_bias_D{};
 };
 // A bias gradient has the size of its bias.
@@ -38,7 +39,8 @@ struct GroupedFfnSaved {
 
 // y_SD[s] = weight_s * down_e(h), h = act(gate_e x, up_e x), x = x_TD[token_s], each of the three with its bias. All
 // experts have one F (or differ: F is taken from each expert's up). Empty experts cost nothing. `saved` may be null
-// (inference). Same bits at any thread count and for any grouping of the same rows.
+// (inference). Same bits at any thread count and for any grouping of the same rows. Weights of every kind give the bits
+// of their float32 expansion.
 void grouped_ffn_forward(Activation activation, ConstMatrix x_TD, const GroupedRows& rows,
                          std::span<const FfnWeights> experts, Matrix y_SD, GroupedFfnSaved* saved);
 
@@ -48,6 +50,7 @@ void grouped_ffn_forward(Activation activation, ConstMatrix x_TD, const GroupedR
 //   gradients[e]    += gradients of the weights and biases; an expert without rows is left as it is. Pass an empty span
 //   where
 //                      the experts are frozen.
+// Weights must be float32 matrices (WeightView::is_matrix; kInternal otherwise).
 void grouped_ffn_backward(Activation activation, ConstMatrix x_TD, const GroupedRows& rows,
                           std::span<const FfnWeights> experts, const GroupedFfnSaved& saved, ConstMatrix d_y_TD,
                           Matrix d_x_SD, std::span<float> d_weight_S, std::span<const FfnGradients> gradients);

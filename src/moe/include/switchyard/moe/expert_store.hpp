@@ -47,6 +47,22 @@ class ResidentExpertStore final : public ExpertStore {
   std::vector<kernels::FfnWeights> weights_E_;
 };
 
+// Experts as their file holds them, a view for each matrix, for example of a mapped checkpoint. `keep_alive` holds the
+// memory of views and biases and may be null where somebody else does. Every expert has up [F, D] and down [D, F] of
+// the same D, and a gate [F, D] where the first one has; F may differ. A bias of another length than its matrix has
+// rows, or views that contradict themselves, are kInternal.
+class StoredExpertStore final : public ExpertStore {
+ public:
+  explicit StoredExpertStore(std::vector<kernels::FfnWeights> weights_E,
+                             std::shared_ptr<const void> keep_alive = nullptr);
+  Index experts() const override { return static_cast<Index>(weights_E_.size()); }
+  ExpertLease acquire(std::span<const std::int32_t> load_E) override;
+
+ private:
+  std::vector<kernels::FfnWeights> weights_E_;
+  std::shared_ptr<const void> keep_alive_;
+};
+
 // Views of stacked gradient tensors, as grouped_ffn_backward takes them.
 std::vector<kernels::FfnGradients> expert_gradients(Tensor& gate_EFD, Tensor& up_EFD, Tensor& down_EDF);
 std::vector<kernels::FfnGradients> expert_gradients(Tensor& gate_EFD, Tensor& up_EFD, Tensor& down_EDF,
