@@ -32,6 +32,10 @@ bin=build/fuzz/tests/fuzz
 seeds=build/fuzz/seeds
 findings=build/fuzz/findings
 "$bin/make_seeds" "$seeds"
+mkdir -p "$seeds/model_config"
+while IFS= read -r config; do
+  cp "$config" "$seeds/model_config/${config//\//-}"
+done < <(find tests/golden -name config.json)
 mkdir -p "$findings"
 
 failed=()

@@ -47,10 +47,10 @@ void validate_latent(const AttentionConfig& attention, const std::string& where)
   if (attention.heads > kLargestSize / (attention.head_dim + latent.value_dim))
     fail(ErrorKind::kBadInput, "{}: {} heads of {} and {} elements, expected at most {} elements together", where,
          attention.heads, attention.head_dim, latent.value_dim, kLargestSize);
-  if (attention.heads != attention.kv_heads || attention.qkv_bias || attention.output_bias || attention.qk_norm ||
-      attention.qk_norm_whole || attention.clip != 0.0F || attention.sinks || attention.rotary_dim != 0)
+  if (attention.heads != attention.kv_heads || attention.qk_norm || attention.qk_norm_whole || attention.clip != 0.0F ||
+      attention.sinks || attention.rotary_dim != 0)
     fail(ErrorKind::kUnsupported,
-         "{}: latent attention has a key head for every head, no biases, q/k norms, clip, sinks or rotary_dim", where);
+         "{}: latent attention has a key head for every head, no q/k norms, clip, sinks or rotary_dim", where);
 }
 
 void validate_attention(const AttentionConfig& attention, const std::string& where) {

@@ -1,8 +1,5 @@
 #include "layer.hpp"
 
-#include <algorithm>
-#include <cmath>
-
 namespace switchyard::model {
 
 using autograd::Tape;
@@ -13,19 +10,28 @@ RandomStream dropout_stream(const Pass& pass, Index layer, DropoutSite site) {
           static_cast<std::uint32_t>(layer) * 4U + static_cast<std::uint32_t>(site)};
 }
 
+Value normalise(Tape* tape, Value x, const NormParameters& norm, const ModelConfig& config) {
+  if (config.norm == "layer") return autograd::layer_norm(tape, std::move(x), *norm.weight, norm.bias, config.norm_eps);
+  return autograd::rms_norm(tape, std::move(x), *norm.weight, config.norm_eps);
+}
+
 std::vector<Value> Transformer::Layer::forward(Tape* tape, const Value& h_TD, const Value* previous_logits,
                                                const Pass& pass, bool recomputing) const {
   const auto inspect = [&](const char* part, const Value& value) {
     if (pass.inspect != nullptr && !recomputing)
       (*pass.inspect)(fmt::format("layers.{}.{}", index, part), value.tensor().f32());
   };
-  Value branch = attend(tape, autograd::rms_norm(tape, h_TD, *attention_norm, pass.norm_eps), pass);
+  // What becomes of a branch before it is added to the residual stream.
+  const auto add_branch = [&](const Value& to, Value branch, const NormParameters& post_norm, DropoutSite site) {
+    if (config.post_norms) branch = normalise(tape, std::move(branch), post_norm, *pass.config);
+    branch = autograd::dropout(tape, std::move(branch), pass.dropout, dropout_stream(pass, index, site));
+    return autograd::add(tape, to, autograd::scale(tape, std::move(branch), pass.config->residual_scale));
+  };
+  Value branch = attention.forward(tape, normalise(tape, h_TD, attention_norm, *pass.config), pass);
   inspect("attention", branch);
-  branch =
-      autograd::dropout(tape, std::move(branch), pass.dropout, dropout_stream(pass, index, DropoutSite::kAttention));
-  const Value middle = autograd::add(tape, h_TD, std::move(branch));
+  const Value middle = add_branch(h_TD, std::move(branch), attention_post_norm, DropoutSite::kAttention);
 
-  const Value x = autograd::rms_norm(tape, middle, *ffn_norm, pass.norm_eps);
+  const Value x = normalise(tape, middle, ffn_norm, *pass.config);
   std::vector<Value> result;
   if (config.moe) {
     moe::MoeCall call;
@@ -51,51 +57,8 @@ std::vector<Value> Transformer::Layer::forward(Tape* tape, const Value& h_TD, co
     branch = autograd::ffn(tape, x, config.dense->activation, dense);
   }
   inspect("ffn", branch);
-  branch = autograd::dropout(tape, std::move(branch), pass.dropout, dropout_stream(pass, index, DropoutSite::kFfn));
-  result.insert(result.begin(), autograd::add(tape, middle, std::move(branch)));
+  result.insert(result.begin(), add_branch(middle, std::move(branch), ffn_post_norm, DropoutSite::kFfn));
   return result;
-}
-
-Value Transformer::Layer::attend(Tape* tape, const Value& x_TD, const Pass& pass) const {
-  const AttentionConfig& a = config.attention;
-  const auto rotated = [&](autograd::Parameter& weight, autograd::Parameter* bias, autograd::Parameter* norm) {
-    Value heads = autograd::linear(tape, x_TD, weight, bias);
-    if (norm != nullptr) heads = autograd::rms_norm(tape, std::move(heads), *norm, pass.norm_eps);
-    return autograd::rope(tape, std::move(heads), a.head_dim, 0, pass.position_T, rope_table, a.rope_pairing);
-  };
-  const Value queries = rotated(*q, q_bias, q_norm);
-  const Value keys = rotated(*k, k_bias, k_norm);
-  const Value values = autograd::linear(tape, x_TD, *v, v_bias);
-
-  kernels::AttentionShape shape;
-  shape.batch = pass.batch;
-  shape.queries = shape.keys = pass.sequence;
-  shape.heads = a.heads;
-  shape.kv_heads = a.kv_heads;
-  shape.head_dim = a.head_dim;
-  shape.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(a.head_dim)));
-  const Value mixed = pass.cache == nullptr ? autograd::attention(tape, shape, queries, keys, values)
-                                            : attend_cached(queries, keys, values, shape, pass);
-  return autograd::linear(tape, mixed, *o, o_bias);
-}
-
-Value Transformer::Layer::attend_cached(const Value& queries, const Value& new_keys, const Value& new_values,
-                                        const kernels::AttentionShape& shape, const Pass& pass) const {
-  const Index past = pass.cache->length();
-  const auto append = [past](const Value& rows, Tensor& cached) {
-    const std::span<const float> from = rows.tensor().f32();
-    std::copy(from.begin(), from.end(), cached.f32().begin() + past * cached.shape()[1]);
-  };
-  Tensor& keys = pass.cache->keys(index);
-  Tensor& values = pass.cache->values(index);
-  append(new_keys, keys);
-  append(new_values, values);
-  kernels::AttentionShape whole = shape;
-  whole.keys = past + shape.queries;
-  Tensor out = Tensor::uninitialized(DType::kF32, queries.tensor().shape());
-  kernels::attention_forward(whole, queries.matrix(), std::as_const(keys).matrix().slice_rows(0, whole.keys),
-                             std::as_const(values).matrix().slice_rows(0, whole.keys), {}, out.matrix(), {});
-  return Value(std::move(out));
 }
 
 }  // namespace switchyard::model

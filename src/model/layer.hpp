@@ -14,8 +14,9 @@ namespace switchyard::model {
 struct Pass {
   Index batch = 1, sequence = 0;
   bool training = false;
-  float dropout = 0.0F;  // 0 outside training
-  float norm_eps = 0.0F;
+  float dropout = 0.0F;                 // 0 outside training
+  const ModelConfig* config = nullptr;  // the model's; outlives the pass
+  bool long_text = false;               // longer than what LongRoPE's first table is for
   std::uint64_t seed = 0;
   std::uint32_t step = 0;
   KvCache* cache = nullptr;
@@ -34,16 +35,59 @@ struct Pass {
 enum class DropoutSite : std::uint32_t { kAttention = 0, kFfn = 1, kEmbedding = 2 };
 RandomStream dropout_stream(const Pass& pass, Index layer, DropoutSite site);
 
+// A norm's weight and, where it has one, its bias.
+struct NormParameters {
+  autograd::Parameter* weight = nullptr;
+  autograd::Parameter* bias = nullptr;
+};
+autograd::Value normalise(autograd::Tape* tape, autograd::Value x, const NormParameters& norm,
+                          const ModelConfig& config);
+
 // Pointers are null where the row has no such parameter.
-struct Transformer::Layer {
-  Index index = 0;
-  LayerConfig config;
-  kernels::RopeTable rope_table;
-  autograd::Parameter* attention_norm = nullptr;
+struct AttentionParameters {
   autograd::Parameter *q = nullptr, *k = nullptr, *v = nullptr, *o = nullptr;
   autograd::Parameter *q_bias = nullptr, *k_bias = nullptr, *v_bias = nullptr, *o_bias = nullptr;
   autograd::Parameter *q_norm = nullptr, *k_norm = nullptr;
-  autograd::Parameter* ffn_norm = nullptr;
+  autograd::Parameter* sinks = nullptr;
+  // Of latent attention.
+  autograd::Parameter *q_a = nullptr, *q_a_norm = nullptr, *q_b = nullptr;
+  autograd::Parameter *q_a_bias = nullptr, *kv_a_bias = nullptr;
+  autograd::Parameter *kv_a = nullptr, *kv_a_norm = nullptr, *kv_b = nullptr;
+};
+
+// The attention of one layer, up to and including the output projection: attention.cpp and latent_attention.cpp.
+class Attention {
+ public:
+  Attention() = default;
+  // The config outlives the object.
+  Attention(Index layer, const AttentionConfig& config, const AttentionParameters& parameters);
+  autograd::Value forward(autograd::Tape* tape, const autograd::Value& x_TD, const Pass& pass) const;
+
+ private:
+  kernels::AttentionShape shape(const Pass& pass) const;
+  autograd::Value rotate(autograd::Tape* tape, autograd::Value x, Index head_dim, Index first, const Pass& pass) const;
+  autograd::Value plain(autograd::Tape* tape, const autograd::Value& x_TD, const Pass& pass) const;
+  autograd::Value plain_cached(const autograd::Value& q, const autograd::Value& k_new, const autograd::Value& v_new,
+                               const Pass& pass) const;
+  autograd::Value latent(autograd::Tape* tape, const autograd::Value& x_TD, const Pass& pass) const;
+  // Keys and values of every head are made from the latents; [tokens, heads * value_dim].
+  autograd::Value naive(autograd::Tape* tape, const autograd::Value& q, const autograd::Value& latent_TR,
+                        const autograd::Value& rope_TR, const kernels::AttentionShape& shape) const;
+  // The same without making them: queries are brought into the space of the latents, which are keys and values of all
+  // heads. cached: [latent | rotated key] of every token.
+  autograd::Value absorbed(const autograd::Value& q, ConstMatrix cached, const kernels::AttentionShape& shape) const;
+
+  Index layer_ = 0;
+  const AttentionConfig* config_ = nullptr;
+  AttentionParameters p_;
+  kernels::RopeTable rope_, long_rope_;
+};
+
+struct Transformer::Layer {
+  Index index = 0;
+  LayerConfig config;
+  NormParameters attention_norm, attention_post_norm, ffn_norm, ffn_post_norm;
+  Attention attention;
   autograd::FfnParameters dense;
   autograd::MoeParameters moe;
   std::unique_ptr<moe::ExpertStore> store;  // null: the experts are read from their parameters
@@ -55,11 +99,6 @@ struct Transformer::Layer {
   std::vector<autograd::Value> forward(autograd::Tape* tape, const autograd::Value& h_TD,
                                        const autograd::Value* previous_logits, const Pass& pass,
                                        bool recomputing) const;
-
- private:
-  autograd::Value attend(autograd::Tape* tape, const autograd::Value& x_TD, const Pass& pass) const;
-  autograd::Value attend_cached(const autograd::Value& q, const autograd::Value& k_new, const autograd::Value& v_new,
-                                const kernels::AttentionShape& shape, const Pass& pass) const;
 };
 
 }  // namespace switchyard::model

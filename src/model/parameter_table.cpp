@@ -56,13 +56,16 @@ class TableBuilder {
       add("attention.q", {q, width}, ParameterRole::kMatrix);
     } else {
       add("attention.q_a", {latent.query_rank, width}, ParameterRole::kMatrix);
+      if (a.qkv_bias) add("attention.q_a_bias", {latent.query_rank}, ParameterRole::kBias);
       add("attention.q_a_norm", {latent.query_rank}, ParameterRole::kNorm);
       add("attention.q_b", {q, latent.query_rank}, ParameterRole::kMatrix);
     }
     add("attention.kv_a", {latent.rank + latent.rope_dim, width}, ParameterRole::kMatrix);
+    if (a.qkv_bias) add("attention.kv_a_bias", {latent.rank + latent.rope_dim}, ParameterRole::kBias);
     add("attention.kv_a_norm", {latent.rank}, ParameterRole::kNorm);
     add("attention.kv_b", {a.heads * (key + latent.value_dim), latent.rank}, ParameterRole::kMatrix);
     add("attention.o", {width, a.heads * latent.value_dim}, ParameterRole::kMatrix, true);
+    if (a.output_bias) add("attention.o_bias", {width}, ParameterRole::kBias);
   }
 
   void attention(const AttentionConfig& a) {

@@ -6,6 +6,7 @@
 #include "layer.hpp"
 #include "parameter_table.hpp"
 #include "switchyard/base/parallel.hpp"
+#include "switchyard/kernels/elementwise.hpp"
 #include "switchyard/kernels/matmul.hpp"
 
 namespace switchyard::model {
@@ -63,26 +64,40 @@ Transformer::Transformer(ModelConfig config, ParameterMemory memory) : config_(s
   }
   embedding_ = find("embedding");
   final_norm_ = find("final_norm");
+  final_norm_bias_ = find("final_norm_bias");
+  output_bias_ = find("output_bias");
   output_ = config_.tied_embeddings ? embedding_ : find("output");
   for (std::size_t i = 0; i < config_.layers.size(); ++i) {
     const auto named = [&](std::string_view name) { return find(fmt::format("layers.{}.{}", i, name)); };
     auto layer = std::make_unique<Layer>();
     layer->index = static_cast<Index>(i);
     layer->config = config_.layers[i];
-    const AttentionConfig& a = layer->config.attention;
-    layer->rope_table = kernels::rope_table(a.head_dim, a.rope_theta, a.rope_scaling);
-    layer->attention_norm = named("attention_norm");
-    layer->q = named("attention.q");
-    layer->k = named("attention.k");
-    layer->v = named("attention.v");
-    layer->o = named("attention.o");
-    layer->q_bias = named("attention.q_bias");
-    layer->k_bias = named("attention.k_bias");
-    layer->v_bias = named("attention.v_bias");
-    layer->o_bias = named("attention.o_bias");
-    layer->q_norm = named("attention.q_norm");
-    layer->k_norm = named("attention.k_norm");
-    layer->ffn_norm = named("ffn_norm");
+    const auto norm = [&](const std::string& name) { return NormParameters{named(name), named(name + "_bias")}; };
+    layer->attention_norm = norm("attention_norm");
+    layer->attention_post_norm = norm("attention_post_norm");
+    layer->ffn_norm = norm("ffn_norm");
+    layer->ffn_post_norm = norm("ffn_post_norm");
+    AttentionParameters attention;
+    attention.q = named("attention.q");
+    attention.k = named("attention.k");
+    attention.v = named("attention.v");
+    attention.o = named("attention.o");
+    attention.q_bias = named("attention.q_bias");
+    attention.k_bias = named("attention.k_bias");
+    attention.v_bias = named("attention.v_bias");
+    attention.o_bias = named("attention.o_bias");
+    attention.q_norm = named("attention.q_norm");
+    attention.k_norm = named("attention.k_norm");
+    attention.sinks = named("attention.sinks");
+    attention.q_a = named("attention.q_a");
+    attention.q_a_norm = named("attention.q_a_norm");
+    attention.q_b = named("attention.q_b");
+    attention.kv_a = named("attention.kv_a");
+    attention.q_a_bias = named("attention.q_a_bias");
+    attention.kv_a_bias = named("attention.kv_a_bias");
+    attention.kv_a_norm = named("attention.kv_a_norm");
+    attention.kv_b = named("attention.kv_b");
+    layer->attention = Attention(layer->index, layer->config.attention, attention);
     layer->dense = {named("ffn.gate"), named("ffn.up"), named("ffn.down")};
     layer->moe.router_ED = named("moe.router");
     layer->moe.router_bias_E = named("moe.router_bias");
@@ -161,7 +176,7 @@ ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const For
   pass->sequence = call.sequence;
   pass->training = call.training;
   pass->dropout = call.training ? config_.dropout : 0.0F;
-  pass->norm_eps = config_.norm_eps;
+  pass->config = &config_;
   pass->seed = call.seed;
   pass->step = call.step;
   pass->cache = call.cache;
@@ -171,6 +186,7 @@ ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const For
   pass->valid_T.assign(call.valid_T.begin(), call.valid_T.end());
   if (call.load_before != nullptr) pass->load_before = *call.load_before;
   const Index past = call.cache == nullptr ? 0 : call.cache->length();
+  pass->long_text = reads_long_text(config_, std::max(past + call.sequence, call.text_length));
   pass->position_T.reserve(id_T.size());
   for (Index b = 0; b < call.batch; ++b)
     for (Index s = 0; s < call.sequence; ++s) pass->position_T.push_back(static_cast<std::int32_t>(past + s));
@@ -178,6 +194,7 @@ ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const For
   Value h = autograd::embedding(call.tape, *embedding_, id_T);
   if (call.inspect != nullptr) (*call.inspect)("embedding", h.tensor().f32());
   if (call.cache != nullptr) call.cache->reserve(call.sequence);
+  h = autograd::scale(call.tape, std::move(h), config_.embedding_scale);
   h = autograd::dropout(call.tape, std::move(h), pass->dropout, dropout_stream(*pass, 0, DropoutSite::kEmbedding));
   ForwardResult result;
   std::shared_ptr<Value> previous_logits;  // lives as long as a layer that may be recomputed from it
@@ -196,7 +213,9 @@ ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const For
     if (outputs.size() > 1) result.router_losses.push_back(std::move(outputs[1]));
     if (outputs.size() > 2) previous_logits = std::make_shared<Value>(std::move(outputs[2]));
   }
-  result.hidden_TD = autograd::rms_norm(call.tape, std::move(h), *final_norm_, config_.norm_eps);
+  h = normalise(call.tape, std::move(h), {final_norm_, final_norm_bias_}, config_);
+  // Here, so that logits and loss both see it.
+  result.hidden_TD = autograd::scale(call.tape, std::move(h), config_.logit_scale);
   if (call.inspect != nullptr) (*call.inspect)("final_norm", result.hidden_TD.tensor().f32());
   if (call.cache != nullptr) call.cache->advance(call.sequence);
   return result;
@@ -204,7 +223,8 @@ ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const For
 
 Tensor Transformer::logits(ConstMatrix hidden_TD) const {
   Tensor result = Tensor::uninitialized(DType::kF32, {hidden_TD.rows, config_.vocab});
-  kernels::matmul_nt(hidden_TD, output_->value.matrix(), result.matrix());
+  kernels::matmul_nt(hidden_TD, output_->weight(), result.matrix());
+  if (output_bias_ != nullptr) kernels::add_bias(result.matrix(), std::as_const(output_bias_->value).f32());
   return result;
 }
 

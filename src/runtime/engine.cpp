@@ -58,8 +58,16 @@ std::span<const float> Session::append(std::span<const std::int32_t> ids) {
   check_ids(ids, transformer_->config().vocab);
   tokens_.insert(tokens_.end(), ids.begin(), ids.end());
   const auto count = static_cast<Index>(ids.size());
-  if (cache_.length() + count <= cache_.capacity()) {
-    run(ids);
+  const Index past = cache_.length();
+  if (past + count <= cache_.capacity()) {
+    // Where the text grows beyond what its keys were rotated for, they are made anew.
+    const bool longer = model::reads_long_text(config(), past + count) && !model::reads_long_text(config(), past);
+    if (longer && past > 0) {
+      cache_.truncate(0);
+      run(std::span(tokens_).last(static_cast<std::size_t>(past + count)));
+    } else {
+      run(ids);
+    }
   } else {
     // Keys are rotated to their positions, so what is kept must be computed anew from position 0.
     const Index kept = std::max<Index>(1, std::min(static_cast<Index>(tokens_.size()), cache_.capacity() / 2));
@@ -77,10 +85,12 @@ std::span<const float> Session::logits() const {
 void Session::run(std::span<const std::int32_t> ids) {
   const auto count = static_cast<Index>(ids.size());
   cache_.reserve(count);
+  const Index length = cache_.length() + count;
   for (Index begin = 0; begin < count; begin += kPrefillChunk) {
     model::ForwardCall call;
     call.sequence = std::min(kPrefillChunk, count - begin);
     call.cache = &cache_;
+    call.text_length = length;
     call.observer = observer_;
     const auto result = transformer_->forward(
         ids.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(call.sequence)), call);

@@ -89,8 +89,7 @@ TEST(CountParameters, IsWhatTheModelHolds) {
   for (const NamedModel& model : small_models()) {
     const Transformer transformer(model.config);
     Index total = 0;
-    for (const autograd::Parameter* parameter : transformer.parameters())
-      total += parameter->role == autograd::ParameterRole::kBuffer ? 0 : parameter->value.numel();
+    for (const autograd::Parameter* parameter : transformer.parameters()) total += parameter->value.numel();
     EXPECT_EQ(count_parameters(model.config).total, total) << model.name;
   }
 }

@@ -11,7 +11,6 @@ namespace switchyard::model {
 ModelConfig read_latent_decoder(const formats::JsonConfig& json) {
   check_quantisation(json);
   expect_string(json, "hidden_act", "silu");
-  expect_bool(json, "attention_bias", false);
   ModelConfig config;
   config.vocab = read_size(json, "vocab_size");
   config.width = read_size(json, "hidden_size");
@@ -29,6 +28,7 @@ ModelConfig read_latent_decoder(const formats::JsonConfig& json) {
   attention.heads = attention.kv_heads = read_size(json, "num_attention_heads");
   attention.head_dim = read_size(json, "qk_nope_head_dim") + latent.rope_dim;
   attention.latent = latent;
+  attention.qkv_bias = attention.output_bias = json.get_bool_or("attention_bias", false);
   attention.rope_pairing =
       json.get_bool_or("rope_interleave", true) ? kernels::RopePairing::kInterleaved : kernels::RopePairing::kHalfSplit;
   const Rope rope = read_rope(json, {}, latent.rope_dim, config.max_positions);
@@ -55,7 +55,7 @@ nlohmann::ordered_json latent_decoder_json(const ModelConfig& config) {
   json["qk_nope_head_dim"] = attention.head_dim - latent.rope_dim;
   json["v_head_dim"] = latent.value_dim;
   json["rope_interleave"] = attention.rope_pairing == kernels::RopePairing::kInterleaved;
-  json["attention_bias"] = false;
+  json["attention_bias"] = attention.output_bias;
   // What the scores are scaled by beyond 1 / sqrt(head_dim) stands with YaRN: m(mscale_all_dim)^2.
   const double factor = attention.rope_scaling.factor;
   if (attention.scale != 0.0F && attention.rope_scaling.kind == "yarn" && factor > 1.0) {

@@ -28,7 +28,7 @@ struct AttentionConfig {
   kernels::RopePairing rope_pairing = kernels::RopePairing::kHalfSplit;
   Index rotary_dim = 0;  // the first elements of a head, which are rotated; 0 = all
   kernels::RopeScaling rope_scaling;
-  bool qkv_bias = false;
+  bool qkv_bias = false;  // with a latent: of the two products that make the low-rank query and the latent
   bool output_bias = false;
   bool qk_norm = false;        // RMSNorm of q and k before RoPE: over each head (Qwen3) ...
   bool qk_norm_whole = false;  // ... or over all heads together (OLMoE)

@@ -22,9 +22,11 @@ struct ForwardCall {
   Index batch = 1;
   Index sequence = 0;
   KvCache* cache = nullptr;  // appended to; needs batch 1 and no tape. Positions start at cache->length().
-  bool training = false;     // dropout, capacity and router noise apply
-  bool recompute = false;    // keep only each layer's input and compute the layer again for its gradient
-  std::uint64_t seed = 0;    // with step, of every random stream
+  // How long the text is known to become, for rotations that differ for long texts: 0 = as long as after this call.
+  Index text_length = 0;
+  bool training = false;   // dropout, capacity and router noise apply
+  bool recompute = false;  // keep only each layer's input and compute the layer again for its gradient
+  std::uint64_t seed = 0;  // with step, of every random stream
   std::uint32_t step = 0;
   moe::RoutingObserver* observer = nullptr;
   std::span<const std::uint8_t> valid_T;  // 0 = padding; empty = all are real
@@ -37,7 +39,7 @@ struct ForwardCall {
 };
 
 struct ForwardResult {
-  autograd::Value hidden_TD;                   // after the final norm
+  autograd::Value hidden_TD;                   // after the final norm, times logit_scale
   std::vector<autograd::Value> router_losses;  // one a MoE layer, [1], coefficients applied
 };
 
@@ -80,8 +82,9 @@ class Transformer {
   std::vector<autograd::Parameter*> parameters_;
   std::vector<std::unique_ptr<Layer>> layers_;
   autograd::Parameter* embedding_ = nullptr;
-  autograd::Parameter* final_norm_ = nullptr;
+  autograd::Parameter *final_norm_ = nullptr, *final_norm_bias_ = nullptr;
   autograd::Parameter* output_ = nullptr;  // the embedding where tied
+  autograd::Parameter* output_bias_ = nullptr;
 };
 
 }  // namespace switchyard::model
