@@ -5,6 +5,7 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "byte_alphabet.hpp"
 #include "sentencepiece_model.hpp"
 #include "switchyard/base/atomic_file.hpp"
 #include "switchyard/text/utf8.hpp"
@@ -53,26 +54,11 @@ void write_both(const fs::path& folder, const Json& tokenizer, const Json& confi
   write_file_atomically(folder / "tokenizer_config.json", config.dump(2) + "\n");
 }
 
-// GPT-2 writes a byte as a printable character: itself where it is one, otherwise the next of U+0100, U+0101, ...
-std::string byte_character(int byte) {
-  const auto printable = [](int b) {
-    return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || (b >= 0xAE && b <= 0xFF);
-  };
-  char32_t c = static_cast<char32_t>(byte);
-  if (!printable(byte)) {
-    c = 0x100;
-    for (int b = 0; b < byte; ++b) c += printable(b) ? 0 : 1;
-  }
-  std::string text;
-  append_utf8(text, c);
-  return text;
-}
-
 }  // namespace
 
 void write_hugging_face_byte_tokenizer(const fs::path& folder) {
   Json vocab = Json::object();
-  for (int byte = 0; byte < 256; ++byte) vocab[byte_character(byte)] = byte;
+  for (int byte = 0; byte < 256; ++byte) vocab[byte_character(static_cast<unsigned char>(byte))] = byte;
   const Json byte_level = {
       {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", false}, {"use_regex", false}};
   write_both(folder, tokenizer_json(std::move(vocab), Json::array(), false, byte_level, byte_level, Json::array()),

@@ -8,6 +8,7 @@
 #include <limits>
 #include <unordered_set>
 
+#include "charsmap.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/text/utf8.hpp"
 
@@ -193,39 +194,6 @@ void read_denormalizer(WireReader reader, SentencePieceModel& model) {
   }
 }
 
-// A table is the size of a double-array trie, the trie's 32-bit units, and zero-ended strings that its values point
-// to. The trie's unit at i leads to i ^ offset ^ byte. Every such step and value must stay inside.
-// Source: Aoe, "An efficient digital search algorithm by using a double-array structure" (1989), and the unit layout
-// of the darts-clone library.
-void check_table(const std::string& table, const std::string& name, std::string_view which) {
-  if (table.empty()) return;
-  const auto bad = [&](std::string_view what) {
-    fail(ErrorKind::kBadInput, "{}: malformed {} table: {}", name, which, what);
-  };
-  std::uint32_t trie_bytes = 0;
-  if (table.size() <= sizeof(trie_bytes)) bad("truncated");
-  std::memcpy(&trie_bytes, table.data(), sizeof(trie_bytes));
-  if (trie_bytes == 0 || trie_bytes % 1024 != 0 || trie_bytes >= table.size() - sizeof(trie_bytes)) {
-    bad(fmt::format("a trie of {} bytes in {} bytes", trie_bytes, table.size()));
-  }
-  std::vector<std::uint32_t> units(trie_bytes / 4);
-  std::memcpy(units.data(), table.data() + sizeof(trie_bytes), trie_bytes);
-  const std::string_view strings = std::string_view(table).substr(sizeof(trie_bytes) + trie_bytes);
-  if (strings.back() != '\0') bad("its strings do not end in a zero byte");
-  if (find_invalid_utf8(strings)) bad("its strings are not valid UTF-8");
-
-  constexpr std::uint32_t kIsValue = 1U << 31, kHasValue = 1U << 8, kWideOffset = 1U << 9;
-  for (std::size_t i = 0; i < units.size(); ++i) {
-    const std::uint32_t unit = units[i];
-    if ((unit & kIsValue) != 0 && i != 0) continue;  // holds a value; no step reads it as a node, save at the root
-    const std::size_t base = i ^ std::size_t{(unit >> 10) << ((unit & kWideOffset) >> 6)};
-    if ((base | 0xFF) >= units.size()) bad(fmt::format("unit {} leads outside", i));
-    if ((unit & kHasValue) != 0 && (units[base] & ~kIsValue) >= strings.size()) {
-      bad(fmt::format("unit {} has a value outside", i));
-    }
-  }
-}
-
 void check_pieces(const SentencePieceModel& model, const std::string& name) {
   if (model.pieces.empty()) fail(ErrorKind::kBadInput, "{}: holds no pieces", name);
   if (model.pieces.size() > std::numeric_limits<std::int32_t>::max() / 2) {
@@ -320,8 +288,9 @@ SentencePieceModel parse_sentencepiece_model(std::string_view bytes, const std::
     }
   }
   check_pieces(model, name);
-  check_table(model.normalization_table, name, "normalisation");
-  check_table(model.denormalization_table, name, "denormalisation");
+  for (const std::string* table : {&model.normalization_table, &model.denormalization_table}) {
+    if (!table->empty()) CharsMap(*table, name);
+  }
 
   // As the library does: a named token counts only where the piece is there and is a control piece.
   const auto find = [&](const std::string& text, SentencePiece::Type type) {

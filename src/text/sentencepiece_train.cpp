@@ -163,7 +163,7 @@ std::unique_ptr<Tokenizer> train_sentencepiece(std::span<const std::string_view>
   } catch (const std::exception& error) {
     fail(ErrorKind::kInternal, "SentencePiece training failed: {}", error.what());
   }
-  auto tokenizer = make_sentencepiece_tokenizer(std::move(model), "the trained model", {});
+  auto tokenizer = make_sentencepiece_tokenizer(std::move(model), "the trained model", {}, {});
   if (tokenizer->vocab_size() != training.vocab_size) {
     fail(ErrorKind::kBadInput,
          "the text is too small for a SentencePiece vocabulary of {} tokens: the largest it gives is {}",

@@ -1,5 +1,8 @@
 #include "switchyard/text/tokenizer.hpp"
 
+#include "companions.hpp"
+#include "loaders.hpp"
+#include "sentencepiece_model.hpp"
 #include "sentencepiece_tokenizer.hpp"
 #include "switchyard/base/atomic_file.hpp"
 #include "switchyard/base/error.hpp"
@@ -9,7 +12,30 @@ namespace switchyard::text {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr std::size_t kLargestTokenizerFile = std::size_t{256} << 20;
+
+// tiktoken.model or the first *.tiktoken; empty where there is none.
+fs::path find_tiktoken(const fs::path& folder) {
+  if (fs::exists(folder / "tiktoken.model")) return folder / "tiktoken.model";
+  fs::path found;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() != ".tiktoken") continue;
+    if (found.empty() || entry.path() < found) found = entry.path();
+  }
+  return found;
+}
+
+Files with_companions(const fs::path& file, const std::string& content, const fs::path& folder) {
+  Files files = read_companions(folder);
+  files.emplace_back(file.filename().string(), content);
+  return files;
+}
+
+std::unique_ptr<Tokenizer> load_json(const fs::path& folder) {
+  const fs::path file = folder / "tokenizer.json";
+  Files files = read_companions(folder);
+  const std::string json = read_file(file, kLargestTokenizerFile);
+  return make_json_tokenizer(json, file.string(), read_folder_settings(folder), std::move(files));
+}
 
 }  // namespace
 
@@ -17,6 +43,11 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids) const {
   std::string text;
   for (const std::int32_t id : ids) text += token_bytes(id);
   return text;
+}
+
+std::vector<std::int32_t> Tokenizer::end_ids() const {
+  const auto id = eos_id();
+  return id ? std::vector<std::int32_t>{*id} : std::vector<std::int32_t>{};
 }
 
 void Tokenizer::check_id(std::int32_t id) const {
@@ -53,29 +84,48 @@ std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder) {
   const fs::path ours = folder / "switchyard_tokenizer.json";
   if (fs::exists(ours)) return parse_switchyard_tokenizer(read_file(ours, kLargestTokenizerFile), ours.string());
 
-  const fs::path sentencepiece = folder / "tokenizer.model";
-  if (fs::exists(sentencepiece)) {
-    CompanionFiles companions;
-    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-                             "chat_template.jinja"}) {
-      if (fs::exists(folder / name)) companions.emplace_back(name, read_file(folder / name, kLargestTokenizerFile));
+  const fs::path model_file = folder / "tokenizer.model";
+  const bool has_json = fs::exists(folder / "tokenizer.json");
+  if (fs::exists(model_file)) {
+    const std::string model = read_file(model_file, kLargestTokenizerFile);
+    const bool tiktoken = looks_like_tiktoken(model);
+    const bool first = !has_json || (!tiktoken && parse_sentencepiece_model(model, model_file.string()).lossless());
+    if (!first) {
+      try {
+        return load_json(folder);
+      } catch (const Error& error) {
+        if (error.kind() != ErrorKind::kUnsupported) throw;
+      }
     }
-    return make_sentencepiece_tokenizer(read_file(sentencepiece, kLargestTokenizerFile), sentencepiece.string(),
-                                        std::move(companions));
+    if (tiktoken) {
+      return make_tiktoken_tokenizer(model, model_file.string(), read_folder_settings(folder),
+                                     with_companions(model_file, model, folder));
+    }
+    return make_sentencepiece_tokenizer(model, model_file.string(), read_folder_settings(folder),
+                                        read_companions(folder));
   }
-  if (fs::exists(folder / "tokenizer.json")) {
-    fail(ErrorKind::kUnsupported,
-         "{}: a Hugging Face tokenizer.json alone cannot be read; expected switchyard_tokenizer.json (byte, char) or "
-         "tokenizer.model (SentencePiece)",
-         folder.string());
+  if (has_json) return load_json(folder);
+  if (const fs::path file = find_tiktoken(folder); !file.empty()) {
+    const std::string ranks = read_file(file, kLargestTokenizerFile);
+    return make_tiktoken_tokenizer(ranks, file.string(), read_folder_settings(folder),
+                                   with_companions(file, ranks, folder));
   }
   fail(ErrorKind::kNotFound,
-       "{}: no tokenizer; looked for switchyard_tokenizer.json (byte, char) and tokenizer.model (SentencePiece)",
+       "{}: no tokenizer; looked for switchyard_tokenizer.json (byte, char), tokenizer.json (Hugging Face), "
+       "tokenizer.model (SentencePiece), tiktoken.model and *.tiktoken",
        folder.string());
 }
 
+bool has_tokenizer(const fs::path& folder) {
+  if (!fs::is_directory(folder)) return false;
+  for (const char* name : {"switchyard_tokenizer.json", "tokenizer.json", "tokenizer.model"}) {
+    if (fs::exists(folder / name)) return true;
+  }
+  return !find_tiktoken(folder).empty();
+}
+
 std::unique_ptr<Tokenizer> parse_sentencepiece(std::string_view model, const std::string& name) {
-  return make_sentencepiece_tokenizer(std::string(model), name, {});
+  return make_sentencepiece_tokenizer(std::string(model), name, {}, {});
 }
 
 }  // namespace switchyard::text

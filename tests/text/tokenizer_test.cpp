@@ -209,11 +209,15 @@ TEST(CharTokenizer, NamesWhatItCannotEncode) {
 class LoadTokenizer : public TemporaryFolder {};
 
 TEST_F(LoadTokenizer, NamesWhatItLookedFor) {
-  expect_error(ErrorKind::kNotFound, {folder_.string(), "switchyard_tokenizer.json", "tokenizer.model"},
+  expect_error(ErrorKind::kNotFound,
+               {folder_.string(), "switchyard_tokenizer.json", "tokenizer.json", "tokenizer.model", "tiktoken.model"},
                [&] { load_tokenizer(folder_); });
+  EXPECT_FALSE(has_tokenizer(folder_));
   expect_error(ErrorKind::kNotFound, {"none"}, [&] { load_tokenizer(folder_ / "none"); });
   put("tokenizer.json", "{}");
-  expect_error(ErrorKind::kUnsupported, {folder_.string(), "tokenizer.json"}, [&] { load_tokenizer(folder_); });
+  EXPECT_TRUE(has_tokenizer(folder_));
+  expect_error(ErrorKind::kBadInput, {(folder_ / "tokenizer.json").string(), "'model'"},
+               [&] { load_tokenizer(folder_); });
 }
 
 TEST_F(LoadTokenizer, RefusesMalformedJson) {

@@ -19,28 +19,47 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // The ids of a text; no begin or end token is added. Throws kBadInput, with the byte offset, where the text is not
-  // valid UTF-8 (the byte tokenizer takes any bytes) or has a character that the vocabulary cannot express.
+  // The ids of a text; no begin or end token is added. Special tokens that the text spells out ("<|im_end|>") become
+  // those tokens where the tokenizer comes from a tokenizer.json or a tiktoken file, as in the reference libraries; the
+  // other kinds know none.
+  // Bytes that are not valid UTF-8: published tokenizers know only text and get U+FFFD for each invalid part
+  // (replace_invalid_utf8); the byte tokenizer takes any bytes; the character tokenizer and a SentencePiece model that
+  // loses nothing throw kBadInput with the byte offset. Throws kBadInput too where the text has a character that the
+  // vocabulary cannot express.
   virtual std::vector<std::int32_t> encode(std::string_view text) const = 0;
 
-  // The text of a whole sequence. For the tokenizers made here decode(encode(text)) == text; a published
-  // SentencePiece model may normalise. The result is not valid UTF-8 where the ids end within a character.
-  // Throws kBadInput where an id is out of range.
+  // The same, but a special token spelt out in the text is text like any other: for text that is not trusted.
+  virtual std::vector<std::int32_t> encode_plain(std::string_view text) const { return encode(text); }
+
+  // The text of a whole sequence. For the tokenizers made here decode(encode(text)) == text; a published one may
+  // normalise. With a tokenizer.json or tiktoken file the text has special tokens spelt out and U+FFFD for what is no
+  // character, as the reference library gives it; with the others the result is not valid UTF-8 where the ids end
+  // within a character. Throws kBadInput where an id is out of range.
   virtual std::string decode(std::span<const std::int32_t> ids) const;
 
-  // The bytes that one token stands for within a text; empty for begin, end and other control tokens. Throws kBadInput
-  // where the id is out of range.
+  // The bytes that one token stands for within a text; empty for begin, end and other control tokens, and for an id
+  // without a token. Throws kBadInput where the id is out of range.
   virtual std::string token_bytes(std::int32_t id) const = 0;
 
+  // The token for people to read: a control token by its name, others as token_bytes().
+  virtual std::string token_text(std::int32_t id) const { return token_bytes(id); }
+
   virtual Index vocab_size() const = 0;
-  virtual std::string kind() const = 0;  // "byte", "char" or "sentencepiece"
+  // "byte", "char", "sentencepiece", "byte-level bpe", "bpe", "unigram" or "tiktoken".
+  virtual std::string kind() const = 0;
   virtual std::optional<std::int32_t> bos_id() const { return std::nullopt; }
   virtual std::optional<std::int32_t> eos_id() const { return std::nullopt; }
 
+  // All ids that end a text: those of generation_config.json, or else of config.json, or else eos_id().
+  virtual std::vector<std::int32_t> end_ids() const;
+
+  // Whether the published tokenizer puts bos_id() in front of a text. Then there is one.
+  virtual bool add_bos() const { return false; }
+
   // Writes the files that belong into a Hugging Face checkpoint folder, which must exist: what load_tokenizer() reads,
-  // and tokenizer.json with tokenizer_config.json, from which `transformers` gets the same ids. A SentencePiece model
-  // that was loaded with Hugging Face files beside it keeps those as they were; one that normalises and had none is
-  // written as tokenizer.model alone.
+  // and tokenizer.json with tokenizer_config.json, from which `transformers` gets the same ids. A published tokenizer
+  // is written as it was found, with the tokenizer's files that stood beside it; a SentencePiece model that normalises
+  // and had none is written as tokenizer.model alone.
   virtual void save(const std::filesystem::path& folder) const = 0;
 
  protected:
@@ -90,13 +109,23 @@ std::unique_ptr<Tokenizer> train_sentencepiece(std::span<const std::string_view>
 std::unique_ptr<Tokenizer> train_sentencepiece(std::span<const std::filesystem::path> files,
                                                const SentencePieceTraining& training);
 
-// Recognises what the folder holds: switchyard_tokenizer.json (byte and char) or tokenizer.model (SentencePiece).
-// Throws kNotFound, naming the files looked for; kBadInput where the file is malformed; kUnsupported where the folder
-// only has a tokenizer of another kind.
+// Recognises what the folder holds, in this order: switchyard_tokenizer.json (byte and char), tokenizer.json (Hugging
+// Face), tokenizer.model (SentencePiece, or tiktoken by its content), tiktoken.model or *.tiktoken. A tokenizer.model
+// that loses nothing, such as those trained here, goes before the tokenizer.json beside it, which says the same; and so
+// does any tokenizer.model where the tokenizer.json has parts that are not supported. tokenizer_config.json,
+// generation_config.json and config.json beside them tell begin and end tokens.
+// Throws kNotFound, naming the files looked for; kBadInput where a file is malformed; kUnsupported, naming file and
+// key, for what this build cannot do.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& folder);
 
-// The two parsers behind load_tokenizer(), for bytes in memory. `name` is for messages. The input is not trusted.
+// Whether the folder has a file that load_tokenizer() would read.
+bool has_tokenizer(const std::filesystem::path& folder);
+
+// The parsers behind load_tokenizer(), for bytes in memory. `name` is for messages. The input is not trusted.
 std::unique_ptr<Tokenizer> parse_switchyard_tokenizer(std::string_view json, const std::string& name);
 std::unique_ptr<Tokenizer> parse_sentencepiece(std::string_view model, const std::string& name);
+std::unique_ptr<Tokenizer> parse_tokenizer_json(std::string_view json, const std::string& name);
+// `pattern` cuts the text; empty: the one that name and number of tokens tell.
+std::unique_ptr<Tokenizer> parse_tiktoken(std::string_view ranks, const std::string& name, const std::string& pattern);
 
 }  // namespace switchyard::text

@@ -1,0 +1,55 @@
+#pragma once
+// The files beside a tokenizer that say which tokens begin and end a text.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace switchyard::text {
+
+// Files by name with their content.
+using Files = std::vector<std::pair<std::string, std::string>>;
+
+inline constexpr std::size_t kLargestTokenizerFile = std::size_t{256} << 20;
+
+// Those of a tokenizer that a folder holds beside the tokenizer itself; save() writes them again.
+Files read_companions(const std::filesystem::path& folder);
+
+struct SpecialTokens {
+  std::optional<std::int32_t> begin, end;
+  std::vector<std::int32_t> ends;  // all that end a text; holds `end` where there is no other
+  bool add_begin = false;          // the published tokenizer puts `begin` in front
+};
+
+// What tokenizer_config.json, generation_config.json and config.json say.
+struct FolderSettings {
+  std::string begin_token, end_token;    // tokenizer_config.json; empty: not named
+  std::optional<bool> add_begin;         // the same: add_bos_token
+  std::string tokenizer_class;           // the same
+  std::string pattern;                   // the same: pat_str, of some tiktoken tokenizers
+  std::optional<std::int64_t> begin_id;  // bos_token_id of generation_config.json, or else config.json
+  std::vector<std::int64_t> end_ids;     // eos_token_id of the same
+  std::string model_type;                // config.json
+  struct Added {
+    std::int64_t id;
+    std::string content;
+    bool special, single_word, lstrip, rstrip, normalized;
+  };
+  std::vector<Added> added;  // added_tokens_decoder of tokenizer_config.json, by id
+};
+// Absent files and keys leave their fields empty. Throws kBadInput where a file is malformed.
+FolderSettings read_folder_settings(const std::filesystem::path& folder);
+
+// Resolves names to ids below `id_limit`; ids beyond it are no tokens of this tokenizer and are left out. `find` gives
+// -1 for a name that is no token. `template_begin`: whether the tokenizer's own post-processor begins a text with a
+// token, where that is known.
+SpecialTokens resolve_special_tokens(const FolderSettings& settings, std::int64_t id_limit,
+                                     const std::function<std::int32_t(std::string_view)>& find,
+                                     std::optional<std::int32_t> template_begin);
+
+}  // namespace switchyard::text
