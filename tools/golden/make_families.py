@@ -1,134 +1,199 @@
 #!/usr/bin/env python3
-"""Makes tests/golden/<family>/<case>/: tiny models with random weights, saved by transformers itself.
+"""Makes tests/golden/<family>/<case>/ for the families that transformers has: see fixtures.py for what is in a folder.
 
-Each folder holds what save_pretrained writes, ids.npy (int64 [T]) and logits.npy (float32 [T, V], eager attention).
-The tests load the folder and compare logits. Run with the versions of requirements.txt:
+Run with the versions of requirements.txt, for all cases or for those whose names begin so:
 
-    python tools/golden/make_families.py [--output tests/golden]
+    python tools/golden/make_families.py [--output tests/golden] [CASE ...]
 
-Weights are large (standard deviation 0.2) so that logits vary, and a seed is taken where every token's choice of
-experts is clear: rounding must not be able to change it.
+families.py holds the cases. Weights are large (standard deviation 0.2) so that logits vary, and a seed is taken where
+every token's choice of experts is clear, so that rounding cannot change it, and where float32 and float64 agree.
+Each folder is read again by transformers and must give the same logits.
 """
 
 import argparse
+import copy
+import functools
+import json
 import pathlib
-import shutil
+import tempfile
 
-import numpy as np
+import safetensors.torch
 import torch
 import transformers
 
-TOKENS = 13
-STD = 0.2
-MARGIN = 2e-3  # least difference between the score of the last chosen expert and the first that was not
-
-COMMON = dict(vocab_size=61, max_position_embeddings=64, attn_implementation="eager")
-
-# case: (config class, model class, keys, transformers writes the names of published files)
-CASES = {
-    "mixtral/base": ("Mixtral", dict(
-        hidden_size=24, intermediate_size=20, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=8, num_local_experts=5, num_experts_per_tok=2, rms_norm_eps=1e-5, rope_theta=1e6), True),
-    # The form that transformers 5 has in memory: experts stacked, gate and up in one tensor.
-    "mixtral/stacked-tied": ("Mixtral", dict(
-        hidden_size=32, intermediate_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4,
-        num_local_experts=4, num_experts_per_tok=3, rms_norm_eps=1e-6, rope_theta=5e3, tie_word_embeddings=True),
-        False),
-    "qwen2_moe/base": ("Qwen2Moe", dict(
-        hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        num_experts=6, num_experts_per_tok=3, moe_intermediate_size=12, shared_expert_intermediate_size=20,
-        norm_topk_prob=False, rope_theta=1e6), True),
-    "qwen2_moe/dense-rows": ("Qwen2Moe", dict(
-        hidden_size=24, intermediate_size=28, num_hidden_layers=4, num_attention_heads=3, num_key_value_heads=1,
-        num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12, shared_expert_intermediate_size=16,
-        norm_topk_prob=True, decoder_sparse_step=2, mlp_only_layers=[1], qkv_bias=False, tie_word_embeddings=True),
-        True),
-    "qwen3_moe/base": ("Qwen3Moe", dict(
-        hidden_size=24, intermediate_size=28, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        head_dim=10, num_experts=6, num_experts_per_tok=4, moe_intermediate_size=12, norm_topk_prob=True,
-        rope_theta=1e6), True),
-    "qwen3_moe/bias-dense-rows": ("Qwen3Moe", dict(
-        hidden_size=24, intermediate_size=28, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4,
-        head_dim=6, num_experts=4, num_experts_per_tok=1, moe_intermediate_size=16, norm_topk_prob=False,
-        attention_bias=True, mlp_only_layers=[0], tie_word_embeddings=True), True),
-    "glm4_moe/base": ("Glm4Moe", dict(
-        hidden_size=24, intermediate_size=28, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2,
-        head_dim=8, n_routed_experts=6, num_experts_per_tok=3, moe_intermediate_size=12, n_shared_experts=1,
-        first_k_dense_replace=1, norm_topk_prob=True, routed_scaling_factor=2.5, partial_rotary_factor=1.0,
-        rope_theta=1e6, num_nextn_predict_layers=0), True),
-    "glm4_moe/all-moe": ("Glm4Moe", dict(
-        hidden_size=32, intermediate_size=28, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4,
-        head_dim=8, n_routed_experts=5, num_experts_per_tok=2, moe_intermediate_size=8, n_shared_experts=2,
-        first_k_dense_replace=0, norm_topk_prob=False, routed_scaling_factor=1.5, partial_rotary_factor=1.0,
-        attention_bias=True, use_qk_norm=True, tie_word_embeddings=True, num_nextn_predict_layers=0), True),
-    "llama/base": ("Llama", dict(
-        hidden_size=32, intermediate_size=44, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        rms_norm_eps=1e-5, rope_theta=1e4), True),
-    "llama/bias-tied": ("Llama", dict(
-        hidden_size=24, intermediate_size=36, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=1,
-        head_dim=10, rms_norm_eps=1e-6, rope_theta=5e5, attention_bias=True, tie_word_embeddings=True), True),
-}
+import families
+import fixtures
+import low_precision
 
 
-def fill(model, seed):
-    generator = torch.Generator().manual_seed(seed)
-    tensors = list(model.named_parameters()) + [
-        (name, buffer) for name, buffer in model.named_buffers() if name.endswith("e_score_correction_bias")]
-    with torch.no_grad():
-        for name, tensor in tensors:
-            values = torch.randn(tensor.shape, generator=generator) * STD
-            tensor.copy_(1.0 + values if "norm" in name else values)
+def sparsemixer_gap(scores, jitter):
+    """As kth_gap for Phi-3.5-MoE: also how far each score is from the edge of the mask of near ties."""
+    gaps = []
+    rest = scores
+    for _ in range(2):
+        best, index = rest.max(-1, keepdim=True)
+        distance = (best - scores) / scores.abs().clamp(min=best)
+        others = torch.ones_like(scores, dtype=torch.bool).scatter_(1, index, False) & torch.isfinite(rest)
+        gaps += [(distance - 2 * jitter).abs()[others].min().item(), fixtures.kth_gap(rest, 1)]
+        rest = rest.scatter(1, index, float("-inf"))
+    return min(gaps)
 
 
-def routing_margin(model, ids):
-    """The least difference, over layers and tokens, between the last chosen score and the first that is not."""
+def router_gap(router, logits):
+    logits = logits.float()
+    if hasattr(router, "router_jitter_noise"):
+        return sparsemixer_gap(logits, router.router_jitter_noise)
+    if hasattr(router, "e_score_correction_bias"):
+        scores = logits.sigmoid() + router.e_score_correction_bias
+        group_scores = scores.unflatten(-1, (router.num_group, -1)).topk(2, -1).values.sum(-1)
+        return fixtures.group_limited_gap(scores, router.top_k, group_scores, router.topk_group)
+    scores = logits.softmax(-1)
+    if getattr(router, "topk_method", "greedy") == "group_limited_greedy":
+        group_scores = scores.unflatten(-1, (router.num_group, -1)).amax(-1)
+        return fixtures.group_limited_gap(scores, router.top_k, group_scores, router.topk_group)
+    return fixtures.kth_gap(scores, router.top_k)
+
+
+def run_model(model, ids):
+    experts = []
     margins = [float("inf")]
 
-    def look(module, _, output):
-        logits = output[0].float()
-        bias = getattr(module, "e_score_correction_bias", None)
-        scores = logits.softmax(-1) if bias is None else logits.sigmoid() + bias
-        ordered = scores.sort(-1, descending=True).values
-        margins.append((ordered[:, module.top_k - 1] - ordered[:, module.top_k]).min().item())
+    def look(router, _, output):
+        if isinstance(output, tuple):
+            logits, _, chosen = output
+        else:  # DBRX, whose router gives logits alone
+            router.top_k = model.config.ffn_config.moe_top_k
+            logits = output
+            chosen = logits.softmax(-1).topk(router.top_k, -1).indices
+        experts.append(chosen)
+        margins.append(router_gap(router, logits))
 
     hooks = [m.register_forward_hook(look) for m in model.modules() if "router" in type(m).__name__.lower()]
     with torch.no_grad():
-        logits = model(ids).logits[0]
+        logits = model(ids, use_cache=False).logits[0]
     for hook in hooks:
         hook.remove()
-    return min(margins), logits
+    return fixtures.Run(logits, experts, min(margins))
 
 
-def make(folder, name, keys, published_names):
-    config = getattr(transformers, name + "Config")(**COMMON, **keys)
-    model = getattr(transformers, name + "ForCausalLM")(config).eval()
-    for seed in range(1000):
-        fill(model, seed)
-        generator = torch.Generator().manual_seed(seed)
-        ids = torch.randint(0, config.vocab_size, (1, TOKENS), generator=generator)
-        margin, logits = routing_margin(model, ids)
-        if margin > MARGIN:
-            break
-    else:
-        raise SystemExit(f"{folder}: no seed gives a clear routing")
-    if folder.exists():
-        shutil.rmtree(folder)
-    model.save_pretrained(folder, save_original_format=published_names)
-    (folder / "generation_config.json").unlink(missing_ok=True)
-    np.save(folder / "ids.npy", ids[0].numpy())
-    np.save(folder / "logits.npy", logits.numpy())
-    size = sum(f.stat().st_size for f in folder.iterdir())
-    print(f"{folder}: seed {seed}, routing margin {margin:.4f}, logits within {logits.abs().max():.2f}, {size} bytes")
+def settle(model, case):
+    """Where 5.23 is not what the published code does: Phi-3.5-MoE takes the long factors beyond the original length."""
+    if case.model == "Phimoe" and model.model.rotary_emb.rope_type == "longrope":
+        rotary = model.model.rotary_emb
+        rotary.rope_init_fn = functools.partial(rotary.rope_init_fn, seq_len=case.tokens)
+    return model
+
+
+def is_quantised(name, tensor, case):
+    if case.stored == "fp8":
+        kept = ("embed_tokens", "lm_head", "norm", "mlp.gate.")
+        return tensor.ndim == 2 and not any(part in name for part in kept)
+    return case.stored == "mxfp4" and name.endswith(("experts.gate_up_proj", "experts.down_proj"))
+
+
+def store(tensors, case):
+    """The tensors of a float32 checkpoint -> (as they are stored, their values in float32)."""
+    stored, values = {}, {}
+    for name, tensor in tensors.items():
+        if is_quantised(name, tensor, case) and case.stored == "fp8":
+            stored[name], scales = low_precision.to_fp8_blocks(tensor)
+            stored[name + "_scale_inv"] = scales
+            values[name] = low_precision.from_fp8_blocks(stored[name], scales)
+        elif is_quantised(name, tensor, case):
+            blocks, scales = low_precision.to_mxfp4(tensor.transpose(1, 2))
+            stored[name + "_blocks"], stored[name + "_scales"] = blocks, scales
+            values[name] = low_precision.from_mxfp4(blocks, scales).transpose(1, 2).contiguous()
+        elif case.stored == "float32" or name.endswith("e_score_correction_bias"):
+            stored[name] = values[name] = tensor
+        else:
+            stored[name] = tensor.bfloat16()
+            values[name] = stored[name].float()
+    return stored, values
+
+
+def with_prediction_layer(tensors, layers):
+    """Adds a layer for multi-token prediction after the last, under the names of DeepSeek-V3's files."""
+    generator = torch.Generator().manual_seed(layers)
+    last, new = f"model.layers.{layers - 1}.", f"model.layers.{layers}."
+    hidden = tensors["model.norm.weight"].shape[0]
+    like = {new + name[len(last):]: t.shape for name, t in tensors.items() if name.startswith(last)}
+    like.update({new + "enorm.weight": (hidden,), new + "hnorm.weight": (hidden,), new + "shared_head.norm.weight": (
+        hidden,), new + "eh_proj.weight": (hidden, 2 * hidden)})
+    added = {n: fixtures.random_values(n, shape, generator, fixtures.STD) for n, shape in like.items()}
+    added[new + "embed_tokens.weight"] = tensors["model.embed_tokens.weight"].clone()
+    added[new + "shared_head.head.weight"] = tensors["lm_head.weight"].clone()
+    return {**tensors, **added}
+
+
+def load(folder):
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation="eager", experts_implementation="eager", dtype=torch.float32).eval()
+
+
+def make(folder, case):
+    config = getattr(transformers, case.model + "Config")(**{**families.COMMON, **case.config})
+    model_class = getattr(transformers, case.model + "ForCausalLM")
+    with tempfile.TemporaryDirectory() as temporary:
+        temporary = pathlib.Path(temporary)
+        weights = temporary / "model.safetensors"
+
+        def pass_of(seed):
+            model = model_class(copy.deepcopy(config)).eval()
+            fixtures.fill(model, seed, case.scales)
+            if case.stored != "float32":
+                model.save_pretrained(temporary, save_original_format=case.published_names)
+                stored, values = store(safetensors.torch.load_file(weights), case)
+                safetensors.torch.save_file(values, weights, metadata={"format": "pt"})
+                model = load(temporary)
+                model.stored = stored
+            settle(model, case)
+            ids = fixtures.prompt(seed, case.tokens, config.vocab_size)
+            return model, ids, run_model(model, ids)
+
+        def to_double(model, ids):
+            with torch.no_grad():
+                return settle(copy.deepcopy(model), case).double()(ids, use_cache=False).logits[0]
+
+        seed, model, ids, run, error = fixtures.two_passes(pass_of, to_double, range(1000), case.margin)
+        model.save_pretrained(temporary, save_original_format=case.published_names)
+        again = run_model(settle(load(temporary), case), ids)
+        # The same but for rounding: kernels choose their order of sums by the alignment of memory.
+        if (again.logits - run.logits).abs().max() > 1e-6 * run.logits.abs().max():
+            raise SystemExit(f"{folder}: read again, the model gives other logits")
+        fixtures.start_folder(folder)
+        tensors = getattr(model, "stored", None) or safetensors.torch.load_file(weights)
+        if case.mtp:
+            tensors = with_prediction_layer(tensors, config.num_hidden_layers)
+        safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        written = json.loads((temporary / "config.json").read_text())
+        fixtures.write_json(folder / "config.json", final_config(written, case))
+        fixtures.save_run(folder, ids, run)
+    fixtures.report(folder, seed, run, error)
+
+
+def final_config(config, case):
+    if case.stored != "float32":
+        config["dtype"] = "bfloat16"
+    if case.model_type:
+        config["model_type"] = case.model_type
+    if case.published_config:
+        config = fixtures.published_config(config)
+    config.update(case.extra)
+    for key in case.drop:
+        config.pop(key, None)
+    return config
 
 
 def main():
     root = pathlib.Path(__file__).resolve().parents[2]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=pathlib.Path, default=root / "tests" / "golden")
+    parser.add_argument("cases", nargs="*")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for case, (name, keys, published_names) in CASES.items():
-        make(arguments.output / case, name, keys, published_names)
+    for name, case in families.CASES.items():
+        if not arguments.cases or name.startswith(tuple(arguments.cases)):
+            make(arguments.output / name, case)
 
 
 if __name__ == "__main__":
