@@ -12,7 +12,7 @@ Value cross_entropy(Tape* tape, const Value& x_TD, Parameter& weight_VD, std::sp
   const bool records = tape != nullptr && (x_TD.needs_grad() || weight_VD.wants_grad());
   kernels::CrossEntropySaved saved;
   std::vector<float> loss_T(target_T.size());
-  kernels::cross_entropy_forward(x_TD.matrix(), matrix_of(weight_VD), target_T, loss_T, records ? &saved : nullptr);
+  kernels::cross_entropy_forward(x_TD.matrix(), weight_VD.weight(), target_T, loss_T, records ? &saved : nullptr);
   double sum = 0.0;
   Index targets = 0;
   for (std::size_t t = 0; t < target_T.size(); ++t) {
@@ -34,7 +34,7 @@ Value cross_entropy(Tape* tape, const Value& x_TD, Parameter& weight_VD, std::sp
     const std::vector<float> d_loss_T(ids.size(), share);  // the kernel passes ignored targets over
     Tensor d_x = uninitialized(x_TD.tensor().shape());
     Tensor scratch;  // the kernel always adds to a weight gradient
-    if (!weight_VD.wants_grad()) scratch = Tensor::zeros(DType::kF32, weight_VD.value.shape());
+    if (!weight_VD.wants_grad()) scratch = Tensor::zeros(DType::kF32, weight_VD.shape());
     Tensor& d_w = weight_VD.wants_grad() ? weight_VD.ensure_grad() : scratch;
     kernels::cross_entropy_backward(x_TD.matrix(), matrix_of(weight_VD), ids, d_loss_T, saved, d_x.matrix(),
                                     d_w.matrix());

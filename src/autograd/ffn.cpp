@@ -17,7 +17,7 @@ bool any_wants_grad(const FfnParameters& p) {
 }
 
 kernels::FfnWeights weights_of(const FfnParameters& p) {
-  return {matrix_of(p.gate_FD),     matrix_of(p.up_FD),     matrix_of(p.down_DF),
+  return {weight_of(p.gate_FD),     weight_of(p.up_FD),     weight_of(p.down_DF),
           values_of(p.gate_bias_F), values_of(p.up_bias_F), values_of(p.down_bias_D)};
 }
 
@@ -28,7 +28,7 @@ class FfnGradientTensors {
   Tensor& of(Parameter* parameter) {
     if (parameter == nullptr) return none_;
     if (parameter->wants_grad()) return parameter->ensure_grad();
-    return scratch_.emplace_back(Tensor::zeros(DType::kF32, parameter->value.shape()));
+    return scratch_.emplace_back(Tensor::zeros(DType::kF32, parameter->shape()));
   }
   kernels::FfnGradients views_of(const FfnParameters& p) {
     if (!any_wants_grad(p)) return {};
@@ -63,15 +63,17 @@ struct OneGroup {
   std::vector<float> weight;
 };
 
+// Row e of a parameter [E, N]; empty where there is none.
+std::span<const float> row_of(const Parameter* parameter, Index e) {
+  if (parameter == nullptr) return {};
+  const auto width = static_cast<std::size_t>(parameter->shape()[1]);
+  return values_of(parameter).subspan(static_cast<std::size_t>(e) * width, width);
+}
+
 // Where the experts' weights come from when the caller has no store of its own: the stacked parameters.
 std::shared_ptr<moe::ExpertStore> store_of(const MoeParameters& p) {
   if (p.store != nullptr) return {p.store, [](moe::ExpertStore*) {}};
-  static const Tensor kNone;
-  const auto value = [](const Parameter* parameter) -> const Tensor& {
-    return parameter == nullptr ? kNone : parameter->value;
-  };
-  return std::make_shared<moe::ResidentExpertStore>(value(p.gate_EFD), p.up_EFD->value, p.down_EDF->value,
-                                                    value(p.gate_bias_EF), value(p.up_bias_EF), value(p.down_bias_ED));
+  return make_expert_store(p);
 }
 
 moe::MoeWeights weights_of(const MoeParameters& p, moe::ExpertStore& store) {
@@ -87,6 +89,20 @@ moe::MoeWeights weights_of(const MoeParameters& p, moe::ExpertStore& store) {
 }
 
 }  // namespace
+
+std::unique_ptr<moe::ExpertStore> make_expert_store(const MoeParameters& p) {
+  std::vector<kernels::FfnWeights> weights_E(static_cast<std::size_t>(p.up_EFD->shape()[0]));
+  for (std::size_t i = 0; i < weights_E.size(); ++i) {
+    const auto e = static_cast<Index>(i);
+    weights_E[i] = {p.gate_EFD == nullptr ? WeightView() : p.gate_EFD->weight(e),
+                    p.up_EFD->weight(e),
+                    p.down_EDF->weight(e),
+                    row_of(p.gate_bias_EF, e),
+                    row_of(p.up_bias_EF, e),
+                    row_of(p.down_bias_ED, e)};
+  }
+  return std::make_unique<moe::StoredExpertStore>(std::move(weights_E));
+}
 
 Value ffn(Tape* tape, const Value& x_TD, kernels::Activation activation, const FfnParameters& parameters) {
   const ConstMatrix x = x_TD.matrix();

@@ -9,7 +9,7 @@
 namespace switchyard::autograd {
 
 Value embedding(Tape* tape, Parameter& table_VD, std::span<const std::int32_t> id_T) {
-  const ConstMatrix table = matrix_of(table_VD);
+  const WeightView table = table_VD.weight();
   Tensor y = uninitialized({static_cast<Index>(id_T.size()), table.cols});
   kernels::embedding_forward(table, id_T, y.matrix());
   const bool records = tape != nullptr && table_VD.wants_grad();
@@ -24,7 +24,8 @@ Value embedding(Tape* tape, Parameter& table_VD, std::span<const std::int32_t> i
 }
 
 Value linear(Tape* tape, const Value& x_TD, Parameter& weight_ND, Parameter* bias_N) {
-  const ConstMatrix x = x_TD.matrix(), w = matrix_of(weight_ND);
+  const ConstMatrix x = x_TD.matrix();
+  const WeightView w = weight_ND.weight();
   Tensor y = uninitialized({x.rows, w.rows});
   kernels::matmul_nt(x, w, y.matrix());
   if (bias_N != nullptr) kernels::add_bias(y.matrix(), values_of(bias_N));

@@ -11,7 +11,11 @@ inline Tensor uninitialized(const Shape& shape) { return Tensor::uninitialized(D
 
 // An optional parameter that does not exist has an empty view and wants no gradient.
 inline bool wants_grad(const Parameter* parameter) { return parameter != nullptr && parameter->wants_grad(); }
-inline ConstMatrix matrix_of(const Parameter& parameter) { return parameter.value.matrix(); }
+inline WeightView weight_of(const Parameter* parameter) {
+  return parameter == nullptr ? WeightView() : parameter->weight();
+}
+// In float32: what gradients and routers need. kInternal where the weights are stored otherwise.
+inline ConstMatrix matrix_of(const Parameter& parameter) { return parameter.weight().matrix(); }
 inline ConstMatrix matrix_of(const Parameter* parameter) {
   return parameter == nullptr ? ConstMatrix() : matrix_of(*parameter);
 }

@@ -53,10 +53,10 @@ bool stays_stored(const ParameterRow& row) {
   return false;
 }
 
-void fill(Parameter& parameter, const ParameterRow& row, const ParameterPlaces& in, WeightFiles& weights) {
+void fill(Parameter& parameter, const ParameterRow& row, std::span<const TensorPlace> places, WeightFiles& weights) {
   parameter.value = Tensor::uninitialized(DType::kF32, row.shape);
   std::span<float> to = parameter.value.f32();
-  for (const TensorPlace& place : in.places) {
+  for (const TensorPlace& place : places) {
     const auto count = static_cast<std::size_t>(place.rows * place.cols);
     weights.convert(place, to.first(count));
     to = to.subspan(count);
@@ -137,12 +137,12 @@ std::vector<formats::DeferredTensor> tensors_to_write(const Family& family, cons
   std::vector<std::string> order;
   std::map<std::string, std::vector<Part>> parts;
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    ParameterPlaces in = names.places(*names.rules_for(rows[i]).front(), rows[i]);
-    for (std::size_t e = 0; e < in.places.size(); ++e) {
-      const std::string name = in.places[e].name;
+    std::vector<TensorPlace> places = names.places(*names.rules_for(rows[i]).front(), rows[i]);
+    for (std::size_t e = 0; e < places.size(); ++e) {
+      const std::string name = places[e].name;
       std::vector<Part>& of_name = parts[name];
       if (of_name.empty()) order.push_back(name);
-      of_name.push_back({parameters[i], static_cast<Index>(e), rows[i].of_experts, std::move(in.places[e])});
+      of_name.push_back({parameters[i], static_cast<Index>(e), rows[i].of_experts, std::move(places[e])});
     }
   }
   std::vector<formats::DeferredTensor> tensors;
@@ -168,6 +168,25 @@ nlohmann::ordered_json config_json(const Family& family, const ModelConfig& conf
   return json;
 }
 
+// Stores of the experts' views, which every forward pass would have to make anew.
+void keep_expert_stores(Transformer& transformer) {
+  const std::vector<LayerConfig>& layers = transformer.config().layers;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (!layers[i].moe) continue;
+    const auto part = [&](const char* name) {
+      return transformer.find(fmt::format("layers.{}.moe.experts.{}", i, name));
+    };
+    autograd::MoeParameters experts;
+    experts.gate_EFD = part("gate");
+    experts.up_EFD = part("up");
+    experts.down_EDF = part("down");
+    experts.gate_bias_EF = part("gate_bias");
+    experts.up_bias_EF = part("up_bias");
+    experts.down_bias_ED = part("down_bias");
+    transformer.set_expert_store(static_cast<Index>(i), autograd::make_expert_store(experts));
+  }
+}
+
 }  // namespace
 
 ModelConfig load_model_config(const fs::path& folder) { return read_folder_config(folder).config; }
@@ -183,16 +202,17 @@ LoadedModel load_model(const fs::path& folder, const LoadOptions& options) {
   Transformer transformer(read.config, ParameterMemory::kNone);
   const std::span<Parameter* const> parameters = transformer.parameters();
   check_order<Parameter>(rows, parameters);
-  for (const auto& [row, in] : plan) {
+  for (const auto& [row, places] : plan) {
     Parameter& parameter = *parameters[row];
     if (options.stored && stays_stored(rows[row])) {
-      for (const TensorPlace& place : in.places) parameter.stored.views.push_back(weights.keep(place));
+      for (const TensorPlace& place : places) parameter.stored.views.push_back(weights.keep(place));
       parameter.stored.keep_alive = weights.keep_alive();
     } else {
-      fill(parameter, rows[row], in, weights);
-      if (in.alone) std::for_each(in.places.begin(), in.places.end(), [&](const auto& p) { weights.release(p); });
+      fill(parameter, rows[row], places, weights);
+      for (const TensorPlace& place : places) weights.release(place);
     }
   }
+  if (options.stored) keep_expert_stores(transformer);
   return {std::move(transformer), std::move(tokenizer), std::string(read.family->model_type)};
 }
 

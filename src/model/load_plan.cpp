@@ -141,14 +141,14 @@ std::vector<PlannedParameter> plan_load(const FolderConfig& read, const std::vec
     const auto held = std::find_if(rules.begin(), rules.end(), [&](const TensorRule* rule) {
       return weights.contains(TensorNames::first_name(*rule, rows[i]));
     });
-    ParameterPlaces in = names.places(held == rules.end() ? *rules.front() : **held, rows[i]);
+    std::vector<TensorPlace> places = names.places(held == rules.end() ? *rules.front() : **held, rows[i]);
     bool sound = true;
-    for (const TensorPlace& place : in.places) {
+    for (const TensorPlace& place : places) {
       sound = guard([&] { weights.check(place, used); }) && sound;
       used.insert(place.name);
     }
-    if (rows[i].name == "embedding") embedding = in.places.front().name;
-    if (sound) plan.push_back({i, std::move(in)});
+    if (rows[i].name == "embedding") embedding = places.front().name;
+    if (sound) plan.push_back({i, std::move(places)});
   }
   check_no_other_tensors(read, files, used, embedding, guard);
   return plan;

@@ -32,7 +32,7 @@ FolderConfig read_folder_config(const std::filesystem::path& folder);
 // The places of one parameter in the files.
 struct PlannedParameter {
   std::size_t row = 0;
-  ParameterPlaces in;
+  std::vector<TensorPlace> places;  // one, or one an expert
 };
 
 // Told of every tensor that is missing, unknown, or of a wrong shape or type.

@@ -1,10 +1,10 @@
 #include "weight_files.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
+#include "switchyard/kernels/decode.hpp"
 
 namespace switchyard::model {
 namespace {
@@ -47,51 +47,12 @@ Shape mxfp4_shape(const TensorPlace& place, bool blocks) {
   return Shape(dims);
 }
 
-template <class T>
-T load(const std::byte* data, Index i) {
-  T value;
-  std::memcpy(&value, data + i * static_cast<Index>(sizeof(T)), sizeof(T));
-  return value;
-}
-
-float element(const std::byte* data, DType dtype, Index i) {
-  switch (dtype) {
-    case DType::kF32:
-      return load<float>(data, i);
-    case DType::kF64:
-      return static_cast<float>(load<double>(data, i));
-    case DType::kF16:
-      return to_float(load<Float16>(data, i));
-    case DType::kBF16:
-      return to_float(load<BFloat16>(data, i));
-    case DType::kF8E4M3:
-      return f8_e4m3_to_float(load<std::uint8_t>(data, i));
-    case DType::kF8E5M2:
-      return f8_e5m2_to_float(load<std::uint8_t>(data, i));
-    case DType::kF8E8M0:
-      return f8_e8m0_to_float(load<std::uint8_t>(data, i));
-    case DType::kF4:
-      return f4_e2m1_to_float(static_cast<std::uint8_t>(load<std::uint8_t>(data, i / 2) >> (i % 2 * 4)));
-    default:
-      require(false, "a weight of type {}", dtype_info(dtype).name);
-      return 0.0F;
-  }
-}
-
 }  // namespace
 
 void decode(const WeightView& weight, std::span<float> to) {
-  parallel_for(weight.rows, std::max(Index{1}, kConvertGrain / std::max(weight.cols, Index{1})), [&](Index b, Index e) {
-    for (Index r = b; r < e; ++r)
-      for (Index c = 0; c < weight.cols; ++c) {
-        float v = element(weight.data, weight.dtype, r * weight.row_stride + c * weight.col_stride);
-        const WeightScales& s = weight.scales;
-        if (s.data != nullptr)
-          v *= element(
-              s.data, s.dtype,
-              (s.first_row + r) / s.row_block * s.stride + (s.first_column + c) / s.column_block * s.column_stride);
-        to[static_cast<std::size_t>(r * weight.cols + c)] = v;
-      }
+  const Index rows = std::max(Index{1}, kConvertGrain / std::max(weight.cols, Index{1}));
+  parallel_for(weight.rows, rows, [&](Index begin, Index end) {
+    kernels::decode(weight, begin, 0, Matrix(to.data() + begin * weight.cols, end - begin, weight.cols));
   });
 }
 

@@ -176,6 +176,21 @@ TEST(StoredWeightsTest, AStoredModelIsSavedAsFloat32) {
   for (const std::string& name : files.names()) EXPECT_EQ(files.info(name).dtype, DType::kF32) << name;
 }
 
+TEST(StoredWeightsTest, LogitsAreThoseOfTheSameNumbersInFloat32) {
+  Folder folder(mixtral_config(13));
+  Expected expected = put_all_but_experts(folder, 13);
+  put_experts_one_by_one(folder, expected, 13, {DType::kBF16, DType::kF8E4M3, DType::kF32});
+  folder.write();
+  constexpr std::int32_t kIds[] = {3, 36, 0, 5, 5, 17};
+  const auto logits = [&](const LoadOptions& options) {
+    LoadedModel model = load_model(folder.path(), options);
+    return logits_of(model.transformer, kIds);
+  };
+  const Tensor plain = logits({});
+  EXPECT_TRUE(oracle::same_bits(logits({.stored = true}).f32(), plain.f32()));
+  EXPECT_TRUE(oracle::same_bits(logits({.stored = true, .mapped = false}).f32(), plain.f32()));
+}
+
 TEST(StoredWeightsTest, OutlivesTheFilesNames) {
   LoadedModel model = [] {
     Folder folder(mixtral_config(13));

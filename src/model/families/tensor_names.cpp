@@ -78,7 +78,7 @@ std::string TensorNames::first_name(const TensorRule& rule, const ParameterRow& 
   return fill_in(fill_in(rule.published, "{i}", row.layer), "{e}", 0);
 }
 
-ParameterPlaces TensorNames::places(const TensorRule& rule, const ParameterRow& row) const {
+std::vector<TensorPlace> TensorNames::places(const TensorRule& rule, const ParameterRow& row) const {
   const MatrixShape ours = matrix_of(row);
   // The neighbours in the table with the same published name share its tensors.
   const TensorRule *first = &rule, *last = &rule;
@@ -126,11 +126,10 @@ ParameterPlaces TensorNames::places(const TensorRule& rule, const ParameterRow& 
   dims.push_back(place.file_cols);
   place.shape = Shape(dims);
 
-  ParameterPlaces result;
-  result.alone = parts == 1;
+  std::vector<TensorPlace> result;
   const std::string name = fill_in(rule.published, "{i}", row.layer);
   for (Index e = 0; e < experts; ++e) {
-    TensorPlace& of_expert = result.places.emplace_back(place);
+    TensorPlace& of_expert = result.emplace_back(place);
     of_expert.name = per_expert ? fill_in(name, "{e}", e) : name;
     if (flat) {
       of_expert.first_row += e * rows_of_expert;

@@ -36,12 +36,6 @@ struct TensorPlace {
   WeightView view(const std::byte* data, DType dtype) const;
 };
 
-// Where the whole of a parameter lies under a rule: one place, or one an expert.
-struct ParameterPlaces {
-  std::vector<TensorPlace> places;
-  bool alone = true;  // nothing else lies in these tensors
-};
-
 // The places of the parameters of one model in the files of one family.
 class TensorNames {
  public:
@@ -52,7 +46,8 @@ class TensorNames {
 
   // The ways in which a file may hold the parameter, the one that is written first. kInternal where the table has none.
   std::vector<const TensorRule*> rules_for(const ParameterRow& row) const;
-  ParameterPlaces places(const TensorRule& rule, const ParameterRow& row) const;
+  // Where the whole of a parameter lies under a rule: one place, or one an expert.
+  std::vector<TensorPlace> places(const TensorRule& rule, const ParameterRow& row) const;
 
   // The file's tensor of the first expert, or the only one.
   static std::string first_name(const TensorRule& rule, const ParameterRow& row);

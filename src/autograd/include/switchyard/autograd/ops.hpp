@@ -7,6 +7,7 @@
 // handle, no step on the tape needs the tensor): pass std::move(x) to allow it. The result's bits are the same.
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <utility>
@@ -80,6 +81,9 @@ struct MoeParameters {
   Parameter* shared_gate_D = nullptr;
   moe::ExpertStore* store = nullptr;
 };
+// A store of the stacked parameters, float32 or stored, which must outlive it and keep their memory.
+std::unique_ptr<moe::ExpertStore> make_expert_store(const MoeParameters& parameters);
+
 struct MoeResult {
   Value y_TD;
   Value logits_TR;  // only where `next_reads_logits`
