@@ -202,7 +202,8 @@ inline void expect_loads(const Folder& folder, const Expected& expected) {
         ASSERT_EQ(w.rows, values.rows);
         ASSERT_EQ(w.cols, values.cols);
         for (Index r = 0; r < w.rows; ++r)
-          for (Index c = 0; c < w.cols; ++c) ASSERT_EQ(element(w, r, c), values(r, c)) << r << ", " << c;
+          for (Index c = 0; c < w.cols; ++c)
+            ASSERT_EQ(static_cast<float>(element(w, r, c)), static_cast<float>(values(r, c))) << r << ", " << c;
       }
     }
   }
