@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "switchyard/base/atomic_file.hpp"
+#include "switchyard/base/error.hpp"
 
 namespace switchyard::cli {
 
@@ -16,6 +17,25 @@ void add_threads(CLI::App& command, int& threads) {
 void add_model(CLI::App& command, std::string& model) {
   command.add_option("-m,--model", model, "Model folder (config.json, safetensors, tokenizer), or a run of `train`")
       ->required();
+}
+
+void add_model(CLI::App& command, ModelOptions& model) {
+  add_model(command, model.path);
+  command.add_flag("--no-mmap", model.no_mmap, "Read the weights into memory at once instead of mapping their files");
+}
+
+std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, std::string_view text) {
+  std::vector<std::int32_t> ids = tokenizer.encode(text);
+  const auto begin = tokenizer.add_bos() ? tokenizer.bos_id() : std::nullopt;
+  // A text may spell the token itself.
+  if (begin && (ids.empty() || ids.front() != *begin)) ids.insert(ids.begin(), *begin);
+  return ids;
+}
+
+void check_context(Index context, const runtime::Engine& engine) {
+  const Index most = engine.config().max_positions;
+  if (context > most)
+    fail(ErrorKind::kBadInput, "{} positions: {} was made for at most {}", context, engine.folder().string(), most);
 }
 
 void add_json(CLI::App& command, bool& json) {

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "switchyard/runtime/engine.hpp"
+
 namespace switchyard::cli {
 
 // What to do once the command line is known. Set by the command that the user chose; throws Error.
@@ -34,6 +36,18 @@ void add_threads(CLI::App& command, int& threads);
 void add_model(CLI::App& command, std::string& model);
 // --json.
 void add_json(CLI::App& command, bool& json);
+
+// -m with --no-mmap, for commands that run a model.
+struct ModelOptions {
+  std::string path;
+  bool no_mmap = false;
+};
+void add_model(CLI::App& command, ModelOptions& model);
+
+// The ids of a text as the model was trained to see it: with the begin token in front where its tokenizer puts one.
+std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, std::string_view text);
+// kBadInput where more positions are asked for than the model was made for.
+void check_context(Index context, const runtime::Engine& engine);
 
 // The text of a file, or of standard input where the name is "-".
 std::string read_text(const std::string& file);

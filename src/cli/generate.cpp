@@ -14,8 +14,9 @@ namespace switchyard::cli {
 namespace {
 
 struct Options {
-  std::string model, prompt, file;
-  Index tokens = 128, context = 0;
+  ModelOptions model;
+  std::string prompt, file;
+  Index tokens = 128, context = 0, batch = 512;
   runtime::SamplingConfig sampling;
   int threads = 0;
   bool json = false, no_echo = false, allow_non_causal = false;
@@ -27,11 +28,12 @@ void run(const Options& options) {
   options.sampling.validate();
   std::string prompt = options.prompt;
   if (!options.file.empty()) prompt = read_text(options.file);
-  const auto engine = runtime::Engine::load(options.model);
+  const auto engine = runtime::Engine::load(options.model.path, !options.model.no_mmap);
+  check_context(options.context, *engine);
   if (!options.allow_non_causal) runtime::require_causal(engine->transformer().config());
   const text::Tokenizer& tokenizer = engine->tokenizer();
-  const auto ids = tokenizer.encode(prompt);
-  runtime::Session session(engine->transformer(), options.context);
+  const auto ids = encode_prompt(tokenizer, prompt);
+  runtime::Session session(engine->transformer(), options.context, options.batch);
   runtime::Sampler sampler(options.sampling);
   text::StreamDecoder decoder(tokenizer);
   std::string text;
@@ -42,7 +44,8 @@ void run(const Options& options) {
   how.allow_non_causal = options.allow_non_causal;
   // A model without a begin token starts from its first id: an empty prompt is then a free sample.
   how.begin = tokenizer.bos_id().value_or(0);
-  how.end = tokenizer.eos_id();
+  how.ends = tokenizer.end_ids();
+  how.vocab = tokenizer.vocab_size();
   const auto emit = [&](const std::string& piece) {
     if (options.json) {
       text += piece;
@@ -91,6 +94,9 @@ void add_generate(CLI::App& program, Action& action) {
       ->capture_default_str();
   command->add_option("-c,--ctx-size", options->context, "Tokens the model sees; 0 = what it was made for")
       ->check(CLI::Range(Index{0}, Index{1} << 24))
+      ->capture_default_str();
+  command->add_option("-b,--batch-size", options->batch, "Tokens of the prompt read at a time")
+      ->check(CLI::Range(Index{1}, Index{1} << 20))
       ->capture_default_str();
   runtime::SamplingConfig& s = options->sampling;
   command->add_option("--temp", s.temperature, "Temperature; 0 = always the likeliest token")->capture_default_str();

@@ -16,7 +16,8 @@ namespace switchyard::cli {
 namespace {
 
 struct Options {
-  std::string model, file;
+  ModelOptions model;
+  std::string file;
   Index layer = -1;
   int threads = 0;
   bool json = false;
@@ -75,7 +76,7 @@ nlohmann::ordered_json model_json(const runtime::Engine& engine, const model::Pa
 }
 
 void run(const Options& options) {
-  const auto engine = runtime::Engine::load(options.model);
+  const auto engine = runtime::Engine::load(options.model.path, !options.model.no_mmap);
   const auto& rows = engine->config().layers;
   const auto chosen = static_cast<std::size_t>(std::max<Index>(0, options.layer));
   if (options.layer >= 0 && (chosen >= rows.size() || !rows[chosen].moe)) {
@@ -89,7 +90,7 @@ void run(const Options& options) {
     print_model(*engine, counts);
   }
   if (!options.file.empty()) {
-    const auto ids = engine->tokenizer().encode(read_text(options.file));
+    const auto ids = encode_prompt(engine->tokenizer(), read_text(options.file));
     if (ids.size() < 2) fail(ErrorKind::kBadInput, "{}: {} tokens, expected 2 or more", options.file, ids.size());
     observe::RoutingProfile profile;
     model::ScoreOptions how;

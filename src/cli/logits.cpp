@@ -10,17 +10,19 @@ namespace switchyard::cli {
 namespace {
 
 struct Options {
-  std::string model, prompt, output;
+  ModelOptions model;
+  std::string prompt, output;
   std::vector<std::int32_t> tokens;
   int threads = 0;
 };
 
 void run(const Options& options) {
-  const auto engine = runtime::Engine::load(options.model);
+  const auto engine = runtime::Engine::load(options.model.path, !options.model.no_mmap);
   const std::vector<std::int32_t> ids =
-      options.tokens.empty() ? engine->tokenizer().encode(options.prompt) : options.tokens;
+      options.tokens.empty() ? encode_prompt(engine->tokenizer(), options.prompt) : options.tokens;
   if (ids.empty()) fail(ErrorKind::kUsage, "no tokens: give --tokens or a text with -p");
   runtime::check_ids(ids, engine->config().vocab);
+  check_context(static_cast<Index>(ids.size()), *engine);
   model::ForwardCall call;
   call.sequence = static_cast<Index>(ids.size());
   const auto result = engine->transformer().forward(ids, call);

@@ -15,7 +15,8 @@ namespace switchyard::cli {
 namespace {
 
 struct Options {
-  std::string model, file;
+  ModelOptions model;
+  std::string file;
   Index context = 0, batch = 8;
   int threads = 0;
   bool json = false;
@@ -23,8 +24,9 @@ struct Options {
 
 void run(const Options& options) {
   const std::string text = read_text(options.file);
-  const auto engine = runtime::Engine::load(options.model);
-  const auto ids = engine->tokenizer().encode(text);
+  const auto engine = runtime::Engine::load(options.model.path, !options.model.no_mmap);
+  check_context(options.context, *engine);
+  const auto ids = encode_prompt(engine->tokenizer(), text);
   if (ids.size() < 2) {
     fail(ErrorKind::kBadInput, "{}: {} tokens, expected 2 or more", options.file, ids.size());
   }

@@ -37,7 +37,7 @@ std::string make_sample(model::Transformer& transformer, const text::Tokenizer& 
   }
   text::StreamDecoder decoder(tokenizer);
   std::string text;
-  how.end = tokenizer.eos_id();
+  how.ends = tokenizer.end_ids();
   how.on_token = [&](std::int32_t id) {
     text += decoder.push(id);
     return true;

@@ -20,9 +20,9 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 }  // namespace
 
-std::shared_ptr<Engine> Engine::load(const std::filesystem::path& path) {
+std::shared_ptr<Engine> Engine::load(const std::filesystem::path& path, bool mapped) {
   const auto folder = model::find_model_folder(path);
-  model::LoadedModel loaded = model::load_model(folder);
+  model::LoadedModel loaded = model::load_model(folder, {.stored = true, .mapped = mapped});
   std::shared_ptr<Engine> engine(new Engine(std::move(loaded.transformer)));
   engine->tokenizer_ = std::move(loaded.tokenizer);
   engine->folder_ = folder;
@@ -36,7 +36,7 @@ std::shared_ptr<Engine> Engine::load(const std::filesystem::path& path) {
 
 const text::Tokenizer& Engine::tokenizer() const {
   if (tokenizer_ == nullptr) {
-    fail(ErrorKind::kNotFound, "{}: no tokenizer (tokenizer.model or switchyard_tokenizer.json)", folder_.string());
+    fail(ErrorKind::kNotFound, "{}: no tokenizer that can be read; `switchyard doctor` says why", folder_.string());
   }
   return *tokenizer_;
 }
@@ -49,9 +49,10 @@ void check_ids(std::span<const std::int32_t> ids, Index vocab) {
   }
 }
 
-Session::Session(model::Transformer& transformer, Index capacity)
+Session::Session(model::Transformer& transformer, Index capacity, Index chunk)
     : transformer_(&transformer),
-      cache_(transformer.config(), capacity == 0 ? transformer.config().max_positions : capacity) {}
+      cache_(transformer.config(), capacity == 0 ? transformer.config().max_positions : capacity),
+      chunk_(chunk == 0 ? kPrefillChunk : chunk) {}
 
 std::span<const float> Session::append(std::span<const std::int32_t> ids) {
   require(!ids.empty(), "no tokens to append");
@@ -86,9 +87,9 @@ void Session::run(std::span<const std::int32_t> ids) {
   const auto count = static_cast<Index>(ids.size());
   cache_.reserve(count);
   const Index length = cache_.length() + count;
-  for (Index begin = 0; begin < count; begin += kPrefillChunk) {
+  for (Index begin = 0; begin < count; begin += chunk_) {
     model::ForwardCall call;
-    call.sequence = std::min(kPrefillChunk, count - begin);
+    call.sequence = std::min(chunk_, count - begin);
     call.cache = &cache_;
     call.text_length = length;
     call.observer = observer_;
@@ -130,8 +131,9 @@ Generation generate(Session& session, std::span<const std::int32_t> prompt, Samp
   result.prefill_seconds = seconds_since(clock);
   clock = std::chrono::steady_clock::now();
   while (static_cast<Index>(result.ids.size()) < options.max_tokens) {
-    const std::int32_t id = sampler.sample(logits, session.tokens());
-    if (options.end == id) {
+    const auto drawn = options.vocab > 0 ? logits.first(static_cast<std::size_t>(options.vocab)) : logits;
+    const std::int32_t id = sampler.sample(drawn, session.tokens());
+    if (std::find(options.ends.begin(), options.ends.end(), id) != options.ends.end()) {
       result.ended = true;
       break;
     }

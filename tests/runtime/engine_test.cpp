@@ -211,7 +211,7 @@ TEST_F(Generate, StartsFromTheBeginTokenOnlyWithoutAPrompt) {
 TEST_F(Generate, EndsAtTheEndToken) {
   const Ids whole = expected({5, 6, 7}, 12);
   GenerateOptions options = most(12);
-  options.end = whole[5];
+  options.ends = {whole[5]};
   const auto first = std::find(whole.begin(), whole.end(), whole[5]);
   const Generation result = run({5, 6, 7}, options);
   EXPECT_EQ(result.ids, Ids(whole.begin(), first));

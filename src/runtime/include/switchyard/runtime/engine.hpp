@@ -21,8 +21,9 @@ void check_ids(std::span<const std::int32_t> ids, Index vocab);
 // Everything that many sessions share: weights, config, tokenizer.
 class Engine {
  public:
-  // A model folder, or a training run's folder (its last checkpoint). Throws as model::load_model.
-  static std::shared_ptr<Engine> load(const std::filesystem::path& path);
+  // A model folder, or a training run's folder (its last checkpoint). Throws as model::load_model. Weights keep the
+  // type that their file has and, unless mapped is false, stay in the mapped file.
+  static std::shared_ptr<Engine> load(const std::filesystem::path& path, bool mapped = true);
 
   model::Transformer& transformer() { return transformer_; }
   const model::ModelConfig& config() const { return transformer_.config(); }
@@ -44,8 +45,9 @@ class Engine {
 // transformer may run side by side.
 class Session {
  public:
-  // capacity: tokens the cache may hold; 0 = the model's max_positions.
-  explicit Session(model::Transformer& transformer, Index capacity = 0);
+  // capacity: tokens the cache may hold; 0 = the model's max_positions. chunk: tokens a forward pass while a text is
+  // read; 0 = 512.
+  explicit Session(model::Transformer& transformer, Index capacity = 0, Index chunk = 0);
 
   // Runs the tokens and returns the logits of the last one, [V], valid until the next call. Where the cache is full,
   // the older half of the sequence is forgotten and the rest is computed again, so that generation can go on.
@@ -62,6 +64,7 @@ class Session {
   void run(std::span<const std::int32_t> ids);
   model::Transformer* transformer_;
   model::KvCache cache_;
+  Index chunk_;
   std::vector<std::int32_t> tokens_;
   Tensor logits_;
   moe::RoutingObserver* observer_ = nullptr;
@@ -79,13 +82,16 @@ struct Generation {
 void require_causal(const model::ModelConfig& config);
 
 // Continues a session by at most max_tokens. The prompt may be empty only where the session has tokens already or
-// `begin` says what to start from. `end` stops the text. on_token may stop it too, by returning false.
+// `begin` says what to start from. Each of `ends` stops the text. on_token may stop it too, by returning false. Only
+// ids below `vocab` are drawn, 0 = all: a model may have rows for which its tokenizer has no token.
 //
 // A model that require_causal() refuses is refused, unless allow_non_causal insists.
 struct GenerateOptions {
   Index max_tokens = 0;
   bool allow_non_causal = false;
-  std::optional<std::int32_t> begin, end;
+  std::optional<std::int32_t> begin;
+  std::vector<std::int32_t> ends;
+  Index vocab = 0;
   std::function<bool(std::int32_t id)> on_token;
 };
 Generation generate(Session& session, std::span<const std::int32_t> prompt, Sampler& sampler,
