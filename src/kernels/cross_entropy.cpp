@@ -7,6 +7,7 @@
 
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
+#include "switchyard/kernels/elementwise.hpp"
 #include "switchyard/kernels/matmul.hpp"
 
 #undef HWY_TARGET_INCLUDE
@@ -70,8 +71,10 @@ namespace {
 HWY_EXPORT(add_logits);
 HWY_EXPORT(logits_to_gradient);
 
-void check(ConstMatrix x_TD, const WeightView& w_VD, std::span<const std::int32_t> target_T, std::size_t losses,
-           Index chunk) {
+void check(ConstMatrix x_TD, const WeightView& w_VD, std::span<const float> bias_V,
+           std::span<const std::int32_t> target_T, std::size_t losses, Index chunk) {
+  require(bias_V.empty() || std::ssize(bias_V) == w_VD.rows, "cross entropy: a bias of {} for {} words", bias_V.size(),
+          w_VD.rows);
   require(x_TD.cols == w_VD.cols && w_VD.rows >= 1 && chunk >= 1,
           "cross entropy: x is [{}, {}], w is [{}, {}], chunk is {}", x_TD.rows, x_TD.cols, w_VD.rows, w_VD.cols,
           chunk);
@@ -86,21 +89,30 @@ void check(ConstMatrix x_TD, const WeightView& w_VD, std::span<const std::int32_
 // Tokens a task, for rows of `cols` logits.
 Index grain(Index cols) { return std::max<Index>(1, 4096 / cols); }
 
+// The logits of words [first, first + logits_TV.cols).
+void chunk_logits(ConstMatrix x_TD, const WeightView& w_VD, std::span<const float> bias_V, Index first,
+                  Matrix logits_TV) {
+  matmul_nt(x_TD, w_VD.slice_rows(first, logits_TV.cols), logits_TV);
+  if (!bias_V.empty())
+    add_bias(logits_TV, bias_V.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(logits_TV.cols)));
+}
+
 // The rows [begin, begin + count) of a chunk that starts at `begin`; the last chunk is shorter.
 Index chunk_rows(const WeightView& w_VD, Index begin, Index chunk) { return std::min(chunk, w_VD.rows - begin); }
 
 }  // namespace
 
-void cross_entropy_forward(ConstMatrix x_TD, const WeightView& w_VD, std::span<const std::int32_t> target_T,
-                           std::span<float> loss_T, CrossEntropySaved* saved, Index chunk) {
-  check(x_TD, w_VD, target_T, loss_T.size(), chunk);
+void cross_entropy_forward(ConstMatrix x_TD, const WeightView& w_VD, std::span<const float> bias_V,
+                           std::span<const std::int32_t> target_T, std::span<float> loss_T, CrossEntropySaved* saved,
+                           Index chunk) {
+  check(x_TD, w_VD, bias_V, target_T, loss_T.size(), chunk);
   const Index tokens = x_TD.rows, vocabulary = w_VD.rows;
   Tensor logits = Tensor::uninitialized(DType::kF32, {tokens * std::min(chunk, vocabulary)});
   std::vector<OnlineSum> online(static_cast<std::size_t>(tokens));
   for (Index first = 0; first < vocabulary; first += chunk) {
     const Index count = chunk_rows(w_VD, first, chunk);
     const Matrix logits_TV(logits.f32().data(), tokens, count);
-    matmul_nt(x_TD, w_VD.slice_rows(first, count), logits_TV);
+    chunk_logits(x_TD, w_VD, bias_V, first, logits_TV);
     parallel_for(tokens, grain(count), [&](Index begin, Index end) {
       for (Index t = begin; t < end; ++t) {
         const auto at = static_cast<std::size_t>(t);
@@ -126,16 +138,20 @@ void cross_entropy_forward(ConstMatrix x_TD, const WeightView& w_VD, std::span<c
   saved->logits_TV = std::move(logits);
 }
 
-void cross_entropy_backward(ConstMatrix x_TD, ConstMatrix w_VD, std::span<const std::int32_t> target_T,
-                            std::span<const float> d_loss_T, CrossEntropySaved& saved, Matrix d_x_TD, Matrix d_w_VD,
+void cross_entropy_backward(ConstMatrix x_TD, ConstMatrix w_VD, std::span<const float> bias_V,
+                            std::span<const std::int32_t> target_T, std::span<const float> d_loss_T,
+                            CrossEntropySaved& saved, Matrix d_x_TD, Matrix d_w_VD, std::span<float> d_bias_V,
                             Index chunk) {
-  check(x_TD, w_VD, target_T, d_loss_T.size(), chunk);
+  check(x_TD, w_VD, bias_V, target_T, d_loss_T.size(), chunk);
   const Index tokens = x_TD.rows, vocabulary = w_VD.rows;
   require(saved.log_sum_exp_T.defined() && saved.log_sum_exp_T.numel() == tokens,
           "cross entropy backward: nothing was saved for these {} tokens", tokens);
-  require(d_x_TD.rows == tokens && d_x_TD.cols == x_TD.cols && d_w_VD.rows == vocabulary && d_w_VD.cols == w_VD.cols,
+  require(d_x_TD.rows == tokens && d_x_TD.cols == x_TD.cols &&
+              (d_w_VD.empty() || (d_w_VD.rows == vocabulary && d_w_VD.cols == w_VD.cols)),
           "cross entropy backward: d_x is [{}, {}] and d_w [{}, {}], expected [{}, {}] and [{}, {}]", d_x_TD.rows,
           d_x_TD.cols, d_w_VD.rows, d_w_VD.cols, tokens, x_TD.cols, vocabulary, w_VD.cols);
+  require(d_bias_V.empty() || std::ssize(d_bias_V) == vocabulary,
+          "cross entropy backward: d_bias has {} values, expected {}", d_bias_V.size(), vocabulary);
   // Logits that were kept are one chunk, whatever `chunk` says now.
   const bool kept = saved.logits_TV.defined();
   require(!kept || saved.logits_TV.numel() == tokens * vocabulary,
@@ -148,7 +164,7 @@ void cross_entropy_backward(ConstMatrix x_TD, ConstMatrix w_VD, std::span<const 
     const Index count = chunk_rows(w_VD, first, step);
     const ConstMatrix w = w_VD.slice_rows(first, count);
     const Matrix d_logits_TV(logits.f32().data(), tokens, count);
-    if (!kept) matmul_nt(x_TD, w, d_logits_TV);
+    if (!kept) chunk_logits(x_TD, w_VD, bias_V, first, d_logits_TV);
     parallel_for(tokens, grain(count), [&](Index begin, Index end) {
       for (Index t = begin; t < end; ++t) {
         const auto at = static_cast<std::size_t>(t);
@@ -163,7 +179,10 @@ void cross_entropy_backward(ConstMatrix x_TD, ConstMatrix w_VD, std::span<const 
       }
     });
     matmul_nn(d_logits_TV, w, d_x_TD, first == 0 ? Store::kOverwrite : Store::kAdd);
-    matmul_tn(d_logits_TV, x_TD, d_w_VD.slice_rows(first, count), Store::kAdd);
+    if (!d_w_VD.empty()) matmul_tn(d_logits_TV, x_TD, d_w_VD.slice_rows(first, count), Store::kAdd);
+    if (!d_bias_V.empty())
+      add_bias_backward(d_logits_TV,
+                        d_bias_V.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count)));
   }
   saved = CrossEntropySaved();
 }

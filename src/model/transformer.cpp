@@ -229,7 +229,7 @@ Tensor Transformer::logits(ConstMatrix hidden_TD) const {
 }
 
 Value Transformer::loss(Tape* tape, const Value& hidden_TD, std::span<const std::int32_t> target_T, Index* count) {
-  return autograd::cross_entropy(tape, hidden_TD, *output_, target_T, count);
+  return autograd::cross_entropy(tape, hidden_TD, *output_, output_bias_, target_T, count);
 }
 
 void Transformer::set_expert_store(Index layer, std::unique_ptr<moe::ExpertStore> store) {

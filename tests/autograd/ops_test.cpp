@@ -365,22 +365,52 @@ TEST(CrossEntropy, ValueCountAndGradients) {
   const Index tokens = 6, width = 5, vocab = 11;
   const std::vector<std::int32_t> targets{0, 10, kernels::kIgnoreTarget, 3, 3, kernels::kIgnoreTarget};
   const std::vector<float> x = random_values(tokens * width, 1), w = random_values(vocab * width, 2);
-  Parameter weight = parameter_of({vocab, width}, w, ParameterRole::kOutput);
-  Tape tape;
-  const Value input(tensor_of({tokens, width}, x), true);
-  Index count = 0;
-  const Value loss = cross_entropy(&tape, input, weight, targets, &count);
-  EXPECT_EQ(count, 4);
-  const auto oracle_at = [&](const Doubles& xs, const Doubles& ws) {
-    return oracle::cross_entropy(oracle::linear(xs, ws, {}, width), targets, vocab);
+  for (const bool biased : {false, true}) {
+    const std::vector<float> b = random_values(biased ? vocab : 0, 3);
+    Parameter weight = parameter_of({vocab, width}, w, ParameterRole::kOutput),
+              bias = parameter_of({vocab}, random_values(vocab, 3), ParameterRole::kBias);
+    Tape tape;
+    const Value input(tensor_of({tokens, width}, x), true);
+    Index count = 0;
+    const Value loss = cross_entropy(&tape, input, weight, biased ? &bias : nullptr, targets, &count);
+    EXPECT_EQ(count, 4);
+    const auto oracle_at = [&](const Doubles& xs, const Doubles& ws, const Doubles& bs) {
+      return oracle::cross_entropy(oracle::linear(xs, ws, bs, width), targets, vocab);
+    };
+    const Doubles xd = as_double(x), wd = as_double(w), bd = as_double(b);
+    EXPECT_TRUE(close(values_of(loss), Doubles{oracle_at(xd, wd, bd)}, sum_tolerance(width + vocab, 2)));
+    tape.backward(loss, 0.5F);
+    EXPECT_TRUE(is_gradient(
+        gradient_of(input), [&](const Doubles& v) { return 0.5 * oracle_at(v, wd, bd); }, x, width + vocab, 3));
+    EXPECT_TRUE(is_gradient(
+        gradient_of(weight), [&](const Doubles& v) { return 0.5 * oracle_at(xd, v, bd); }, w, width + vocab + tokens,
+        3));
+    EXPECT_EQ(bias.grad.defined(), biased);
+    if (biased) {
+      EXPECT_TRUE(is_gradient(
+          gradient_of(bias), [&](const Doubles& v) { return 0.5 * oracle_at(xd, wd, v); }, b, vocab + tokens, 3));
+    }
+  }
+}
+
+TEST(CrossEntropy, WithAFrozenWeightTheOthersGetTheSameGradients) {
+  const std::vector<std::int32_t> targets{0, 2, 1};
+  const std::vector<float> x = random_values(6, 1);
+  Parameter weight = parameter_of({3, 2}, random_values(6, 2)), bias = parameter_of({3}, random_values(3, 3));
+  const auto run = [&] {
+    bias.grad = Tensor();
+    Tape tape;
+    const Value input(tensor_of({3, 2}, x), true);
+    tape.backward(cross_entropy(&tape, input, weight, &bias, targets));
+    std::vector<float> all(gradient_of(input).begin(), gradient_of(input).end());
+    all.insert(all.end(), gradient_of(bias).begin(), gradient_of(bias).end());
+    return all;
   };
-  const Doubles xd = as_double(x), wd = as_double(w);
-  EXPECT_TRUE(close(values_of(loss), Doubles{oracle_at(xd, wd)}, sum_tolerance(width + vocab, 2)));
-  tape.backward(loss, 0.5F);
-  EXPECT_TRUE(is_gradient(
-      gradient_of(input), [&](const Doubles& v) { return 0.5 * oracle_at(v, wd); }, x, width + vocab, 3));
-  EXPECT_TRUE(is_gradient(
-      gradient_of(weight), [&](const Doubles& v) { return 0.5 * oracle_at(xd, v); }, w, width + vocab + tokens, 3));
+  const std::vector<float> expected = run();
+  weight.grad = Tensor();
+  weight.trainable = false;
+  EXPECT_TRUE(oracle::same_bits(run(), expected));
+  EXPECT_FALSE(weight.grad.defined());
 }
 
 TEST(CrossEntropy, WithoutTargetsIsZeroAndHasNoGradient) {
@@ -388,7 +418,8 @@ TEST(CrossEntropy, WithoutTargetsIsZeroAndHasNoGradient) {
   Tape tape;
   Index count = 7;
   const Value input(tensor_of({2, 2}, random_values(4, 2)), true);
-  const Value loss = cross_entropy(&tape, input, weight, std::vector<std::int32_t>(2, kernels::kIgnoreTarget), &count);
+  const Value loss =
+      cross_entropy(&tape, input, weight, nullptr, std::vector<std::int32_t>(2, kernels::kIgnoreTarget), &count);
   EXPECT_EQ(count, 0);
   EXPECT_EQ(loss.scalar(), 0.0F);
   tape.backward(loss);

@@ -81,8 +81,8 @@ TEST(StoredParameterTest, CrossEntropy) {
   Pair pair = make_pair({13, 21}, 4, ParameterRole::kOutput);
   const Value x = input(4, 21);
   const std::vector<std::int32_t> targets = {12, 0, 7, 7};
-  EXPECT_EQ(cross_entropy(nullptr, x, pair.stored, targets).scalar(),
-            cross_entropy(nullptr, x, pair.plain, targets).scalar());
+  EXPECT_EQ(cross_entropy(nullptr, x, pair.stored, nullptr, targets).scalar(),
+            cross_entropy(nullptr, x, pair.plain, nullptr, targets).scalar());
 }
 
 TEST(StoredParameterTest, Ffn) {

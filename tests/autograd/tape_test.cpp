@@ -113,7 +113,7 @@ struct Network {
     Value h = linear(tape, rms_norm(tape, x, norm, 1e-5F), weight);
     h = dropout(tape, std::move(h), 0.3F, RandomStream(4, RandomPurpose::kDropout, 2, 3));
     const std::vector<std::int32_t> targets{0, 3, 5, 1};
-    const Value loss = cross_entropy(tape, h, weight, targets);
+    const Value loss = cross_entropy(tape, h, weight, nullptr, targets);
     return {add(tape, x, std::move(h)), loss};
   }
 };

@@ -21,14 +21,16 @@ namespace {
 using oracle::GuardedMatrix;
 
 struct Case {
-  Case(Index tokens, Index vocabulary, Index cols, std::uint32_t seed = 1, float scale = 1.0F)
+  Case(Index tokens, Index vocabulary, Index cols, std::uint32_t seed = 1, float scale = 1.0F, bool biased = false)
       : x_values(oracle::random_values(tokens * cols, seed, scale)),
         w_values(oracle::random_values(vocabulary * cols, seed + 1)),
+        bias(oracle::random_values(biased ? vocabulary : 0, seed + 4)),
         d_loss(oracle::random_values(tokens, seed + 2)),
         x(tokens, cols, 3, x_values),
         w(vocabulary, cols, 1, w_values),
         d_x(tokens, cols, 2, NAN),
         d_w(vocabulary, cols, 5, 0.0F),
+        d_bias(bias.size(), 0.0F),
         loss(static_cast<std::size_t>(tokens), NAN) {
     const RandomStream stream(seed + 3, RandomPurpose::kTest);
     for (std::uint64_t t = 0; t < loss.size(); ++t)
@@ -37,23 +39,25 @@ struct Case {
   }
   void run(Index chunk) {
     CrossEntropySaved saved;
-    cross_entropy_forward(std::as_const(x).view(), std::as_const(w).view(), target, loss, &saved, chunk);
-    cross_entropy_backward(std::as_const(x).view(), std::as_const(w).view(), target, d_loss, saved, d_x.view(),
-                           d_w.view(), chunk);
+    cross_entropy_forward(std::as_const(x).view(), std::as_const(w).view(), bias, target, loss, &saved, chunk);
+    cross_entropy_backward(std::as_const(x).view(), std::as_const(w).view(), bias, target, d_loss, saved, d_x.view(),
+                           d_w.view(), d_bias, chunk);
   }
   std::vector<double> expected_loss() const {
-    return oracle::cross_entropy(oracle::to_double(x_values), oracle::to_double(w_values), target);
+    return oracle::cross_entropy(oracle::to_double(x_values), oracle::to_double(w_values), target,
+                                 oracle::to_double(bias));
   }
   std::vector<float> gradients() const {
     std::vector<float> all = d_x.values();
     const auto part = d_w.values();
     all.insert(all.end(), part.begin(), part.end());
+    all.insert(all.end(), d_bias.begin(), d_bias.end());
     return all;
   }
 
-  std::vector<float> x_values, w_values, d_loss;
+  std::vector<float> x_values, w_values, bias, d_loss;
   GuardedMatrix x, w, d_x, d_w;
-  std::vector<float> loss;
+  std::vector<float> d_bias, loss;
   std::vector<std::int32_t> target;
 };
 
@@ -64,9 +68,9 @@ TEST(CrossEntropy, LossMatchesOracle) {
         for (const Index cols : {1, 5, 33}) {
           SCOPED_TRACE(testing::Message() << tokens << " tokens, V " << vocabulary << ", D " << cols);
           for (const Index chunk : {1, 9, 64, 100, 4096}) {
-            Case c(tokens, vocabulary, cols);
-            cross_entropy_forward(std::as_const(c.x).view(), std::as_const(c.w).view(), c.target, c.loss, nullptr,
-                                  chunk);
+            Case c(tokens, vocabulary, cols, 1, 1.0F, chunk % 2 == 1);
+            cross_entropy_forward(std::as_const(c.x).view(), std::as_const(c.w).view(), c.bias, c.target, c.loss,
+                                  nullptr, chunk);
             // A logit's error is relative to the logits; the loss of one word is exactly 0.
             const double size = std::sqrt(static_cast<double>(cols)) * oracle::sum_tolerance(cols);
             EXPECT_TRUE(oracle::close(c.loss, c.expected_loss(), oracle::sum_tolerance(vocabulary), 3.0 * size))
@@ -83,17 +87,21 @@ TEST(CrossEntropy, BackwardIsTheGradient) {
       for (const Index chunk : {1, 4, 11, 4096}) {
         SCOPED_TRACE(testing::Message() << tokens << " tokens, V " << vocabulary << ", D " << cols << ", chunk "
                                         << chunk);
-        Case c(tokens, vocabulary, cols);
-        c.run(chunk);
-        std::vector<float> at = c.x_values;
-        at.insert(at.end(), c.w_values.begin(), c.w_values.end());
-        const auto split = static_cast<std::ptrdiff_t>(c.x_values.size());
-        const auto total = [&](const std::vector<double>& v) {
-          return oracle::dot(
-              oracle::cross_entropy({v.begin(), v.begin() + split}, {v.begin() + split, v.end()}, c.target), c.d_loss);
-        };
-        EXPECT_TRUE(oracle::is_gradient(c.gradients(), total, at, tokens + vocabulary + cols, 3));
-        EXPECT_TRUE(c.d_x.untouched() && c.d_w.untouched());
+        for (const bool biased : {false, true}) {
+          Case c(tokens, vocabulary, cols, 1, 1.0F, biased);
+          c.run(chunk);
+          std::vector<float> at = c.x_values;
+          at.insert(at.end(), c.w_values.begin(), c.w_values.end());
+          at.insert(at.end(), c.bias.begin(), c.bias.end());
+          const auto total = [&](const std::vector<double>& v) {
+            const auto x_end = v.begin() + static_cast<std::ptrdiff_t>(c.x_values.size());
+            const auto w_end = x_end + static_cast<std::ptrdiff_t>(c.w_values.size());
+            return oracle::dot(oracle::cross_entropy({v.begin(), x_end}, {x_end, w_end}, c.target, {w_end, v.end()}),
+                               c.d_loss);
+          };
+          EXPECT_TRUE(oracle::is_gradient(c.gradients(), total, at, tokens + vocabulary + cols, 3));
+          EXPECT_TRUE(c.d_x.untouched() && c.d_w.untouched());
+        }
       }
   });
 }
@@ -110,7 +118,7 @@ TEST(CrossEntropy, LogitsAreKeptOnlyWhereTheyFitOneChunk) {
   Case c(4, 30, 8);
   CrossEntropySaved saved;
   const auto forward = [&](Index chunk) {
-    cross_entropy_forward(std::as_const(c.x).view(), std::as_const(c.w).view(), c.target, c.loss, &saved, chunk);
+    cross_entropy_forward(std::as_const(c.x).view(), std::as_const(c.w).view(), {}, c.target, c.loss, &saved, chunk);
   };
   forward(30);
   EXPECT_EQ(saved.logits_TV.shape(), (Shape{4, 30}));
@@ -151,7 +159,8 @@ TEST(CrossEntropy, LargeLogitsStayFiniteAndExact) {
     // Two equal logits of 1e4 differ in nothing: the loss is log 2, not what is left of 1e4 + log 2.
     const std::vector<float> x = {1.0e4F}, w = {1.0F, 1.0F};
     std::vector<float> loss(1);
-    cross_entropy_forward({x.data(), 1, 1}, ConstMatrix(w.data(), 2, 1), std::vector<std::int32_t>{1}, loss, nullptr);
+    cross_entropy_forward({x.data(), 1, 1}, ConstMatrix(w.data(), 2, 1), {}, std::vector<std::int32_t>{1}, loss,
+                          nullptr);
     EXPECT_NEAR(loss[0], std::log(2.0), 2.0 * oracle::kUnitRoundoff);
   });
 }
@@ -168,7 +177,7 @@ TEST(CrossEntropy, NanIsNotHidden) {
 TEST(CrossEntropy, SameBitsAtAnyThreadCount) {
   for (const Index chunk : {100, 4096}) {
     const auto run = [chunk](int threads) {
-      Case c(150, 333, 24);
+      Case c(150, 333, 24, 1, 1.0F, true);
       ThreadArena(threads).run([&] { c.run(chunk); });
       auto all = c.gradients();
       all.insert(all.end(), c.loss.begin(), c.loss.end());
@@ -184,7 +193,7 @@ TEST(CrossEntropy, BadTargetsAreRefused) {
   for (const std::int32_t bad : {-2, 5, std::numeric_limits<std::int32_t>::min()}) {
     c.target = {0, kIgnoreTarget, bad};
     try {
-      cross_entropy_forward(c.x.view(), c.w.view(), c.target, c.loss, nullptr);
+      cross_entropy_forward(c.x.view(), c.w.view(), {}, c.target, c.loss, nullptr);
       ADD_FAILURE() << "accepted target " << bad;
     } catch (const Error& e) {
       EXPECT_EQ(e.kind(), ErrorKind::kBadInput);
@@ -199,9 +208,11 @@ TEST(CrossEntropy, NoTokensIsLegalAndWrongShapesAreRefused) {
   for (const float gradient : none.d_w.values()) EXPECT_EQ(gradient, 0.0F);
   Case c(3, 5, 2);
   CrossEntropySaved nothing;
-  EXPECT_THROW(cross_entropy_backward(c.x.view(), c.w.view(), c.target, c.d_loss, nothing, c.d_x.view(), c.d_w.view()),
-               Error);
-  EXPECT_THROW(cross_entropy_forward(c.x.view(), c.w.view(), std::span(c.target).first(2), c.loss, nullptr), Error);
+  EXPECT_THROW(
+      cross_entropy_backward(c.x.view(), c.w.view(), {}, c.target, c.d_loss, nothing, c.d_x.view(), c.d_w.view(), {}),
+      Error);
+  EXPECT_THROW(cross_entropy_forward(c.x.view(), c.w.view(), {}, std::span(c.target).first(2), c.loss, nullptr), Error);
+  EXPECT_THROW(cross_entropy_forward(c.x.view(), c.w.view(), c.d_loss, c.target, c.loss, nullptr), Error);
 }
 
 }  // namespace

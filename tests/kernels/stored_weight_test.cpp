@@ -348,8 +348,9 @@ TEST(StoredWeight, CrossEntropyGivesTheBitsOfTheExpansion) {
     const std::vector<float> expansion = oracle::expand(w.view());
     std::vector<float> expected(static_cast<std::size_t>(tokens)), actual(expected);
     for (const Index chunk : {50, 4096}) {
-      cross_entropy_forward(x.view(), ConstMatrix(expansion.data(), vocabulary, d), target, expected, nullptr, chunk);
-      cross_entropy_forward(x.view(), w.view(), target, actual, nullptr, chunk);
+      cross_entropy_forward(x.view(), ConstMatrix(expansion.data(), vocabulary, d), {}, target, expected, nullptr,
+                            chunk);
+      cross_entropy_forward(x.view(), w.view(), {}, target, actual, nullptr, chunk);
       ASSERT_TRUE(same_numbers(actual, expected));
     }
   }

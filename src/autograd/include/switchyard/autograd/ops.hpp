@@ -94,10 +94,10 @@ struct MoeResult {
 MoeResult moe_ffn(Tape* tape, const Value& x_TD, const moe::MoeConfig& config, const MoeParameters& parameters,
                   const moe::MoeCall& call, const Value* previous_logits_TR = nullptr, bool next_reads_logits = false);
 
-// Output projection and mean cross-entropy over the targets that are not kIgnoreTarget: [1], in nats. The sum is in
-// double in token order. `count` receives the number of targets.
-Value cross_entropy(Tape* tape, const Value& x_TD, Parameter& weight_VD, std::span<const std::int32_t> target_T,
-                    Index* count = nullptr);
+// Output projection (bias_V may be null) and mean cross-entropy over the targets that are not kIgnoreTarget: [1], in
+// nats. The sum is in double in token order. `count` receives the number of targets.
+Value cross_entropy(Tape* tape, const Value& x_TD, Parameter& weight_VD, Parameter* bias_V,
+                    std::span<const std::int32_t> target_T, Index* count = nullptr);
 // Sum of scalars ([1] each).
 Value sum_scalars(Tape* tape, std::span<const Value> terms);
 
