@@ -19,8 +19,6 @@ constexpr float kTailPolynomial[11] = {0.849695772F,   -0.0230092059F,   -0.0963
                                        -0.0952604635F, 0.044374035F,     -0.0105098573F,  -0.00124992487F,
                                        0.0015564264F,  -7.51411807e-05F, -0.000154960534F};
 
-constexpr float kClampLimit = 7.0F, kClampedSlope = 1.702F;  // of the clamped SwiGLU
-
 // sigmoid(x) and 1 - sigmoid(x), both to full relative accuracy: e^-|x| never overflows and nothing cancels.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE void sigmoid(D d, V x, V& s, V& complement) {
@@ -63,20 +61,20 @@ HWY_INLINE V normal_distribution(D d, V x, V& e) {
   return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), tail, hn::Sub(one, tail));
 }
 
-// The two factors of the clamped SwiGLU. z is 1.702 times the clamped gate, or its lower bound. NaN stays.
+// The two factors of the clamped SwiGLU. z is the slope times the clamped gate, or its lower bound. NaN stays.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V clamped_gate(D d, V gate, V& z, V& s, V& complement) {
-  const V limit = hn::Set(d, kClampLimit);
+HWY_INLINE V clamped_gate(D d, Activation activation, V gate, V& z, V& s, V& complement) {
+  const V limit = hn::Set(d, activation.limit);
   const V x = hn::IfThenElse(hn::Gt(gate, limit), limit, gate);
   const V lowest = hn::Set(d, -1000.0F);  // its sigmoid is 0; anything finite keeps 0 * z from being NaN
-  z = hn::Mul(x, hn::Set(d, kClampedSlope));
+  z = hn::Mul(x, hn::Set(d, activation.slope));
   z = hn::IfThenElse(hn::Lt(z, lowest), lowest, z);
   sigmoid(d, z, s, complement);
   return hn::Mul(x, s);
 }
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V clamped_up(D d, V up) {
-  const V limit = hn::Set(d, kClampLimit);
+HWY_INLINE V clamped_up(D d, Activation activation, V up) {
+  const V limit = hn::Set(d, activation.limit);
   const V clamped = hn::IfThenElse(hn::Gt(hn::Abs(up), limit), hn::CopySign(limit, up), up);
   return hn::Add(clamped, hn::Set(d, 1.0F));
 }
@@ -96,8 +94,8 @@ HWY_INLINE V tanh_gate(D d, V x, V& z, V& s, V& complement) {
 }
 
 void forward(Activation activation, const float* gate, const float* up, float* h, Index n) {
-  switch (activation) {
-    case Activation::kSwiGLU:
+  switch (activation.kind) {
+    case Activation::Kind::kSwiGLU:
       for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
         const auto x = hn::LoadU(d, gate + i);
         auto s = x, complement = x;
@@ -105,28 +103,28 @@ void forward(Activation activation, const float* gate, const float* up, float* h
         hn::StoreU(hn::Mul(hn::Mul(x, s), hn::LoadU(d, up + i)), d, h + i);
       });
       break;
-    case Activation::kClampedSwiGLU:
+    case Activation::Kind::kClampedSwiGLU:
       for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
         auto z = hn::LoadU(d, gate + i), s = z, complement = z;
-        const auto factor = clamped_gate(d, z, z, s, complement);
-        hn::StoreU(hn::Mul(factor, clamped_up(d, hn::LoadU(d, up + i))), d, h + i);
+        const auto factor = clamped_gate(d, activation, z, z, s, complement);
+        hn::StoreU(hn::Mul(factor, clamped_up(d, activation, hn::LoadU(d, up + i))), d, h + i);
       });
       break;
-    case Activation::kGatedGeluTanh:
+    case Activation::Kind::kGatedGeluTanh:
       for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
         auto z = hn::LoadU(d, gate + i), s = z, complement = z;
         const auto factor = tanh_gate(d, z, z, s, complement);
         hn::StoreU(hn::Mul(factor, hn::LoadU(d, up + i)), d, h + i);
       });
       break;
-    case Activation::kGELU:
+    case Activation::Kind::kGELU:
       for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
         const auto x = hn::LoadU(d, up + i);
         auto e = x;
         hn::StoreU(hn::Mul(x, normal_distribution(d, x, e)), d, h + i);
       });
       break;
-    case Activation::kReLU:
+    case Activation::Kind::kReLU:
       for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
         const auto x = hn::LoadU(d, up + i);
         hn::StoreU(hn::IfThenZeroElse(hn::Le(x, hn::Zero(d)), x), d, h + i);  // NaN stays
@@ -137,8 +135,8 @@ void forward(Activation activation, const float* gate, const float* up, float* h
 
 void backward(Activation activation, const float* gate, const float* up, const float* d_h, float* d_gate, float* d_up,
               Index n) {
-  switch (activation) {
-    case Activation::kSwiGLU:
+  switch (activation.kind) {
+    case Activation::Kind::kSwiGLU:
       for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
         const auto x = hn::LoadU(d, gate + i);
         const auto u = hn::LoadU(d, up + i);
@@ -150,21 +148,21 @@ void backward(Activation activation, const float* gate, const float* up, const f
         hn::StoreU(hn::Mul(dh, hn::Mul(x, s)), d, d_up + i);
       });
       break;
-    case Activation::kClampedSwiGLU:
+    case Activation::Kind::kClampedSwiGLU:
       for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
-        const auto limit = hn::Set(d, kClampLimit);
+        const auto limit = hn::Set(d, activation.limit);
         const auto x = hn::LoadU(d, gate + i);
         const auto u = hn::LoadU(d, up + i);
         const auto dh = hn::LoadU(d, d_h + i);
         auto z = x, s = x, complement = x;
-        const auto factor = clamped_gate(d, x, z, s, complement);
+        const auto factor = clamped_gate(d, activation, x, z, s, complement);
         const auto slope = hn::Mul(s, hn::MulAdd(z, complement, hn::Set(d, 1.0F)));
-        const auto of_gate = hn::Mul(hn::Mul(dh, clamped_up(d, u)), slope);
+        const auto of_gate = hn::Mul(hn::Mul(dh, clamped_up(d, activation, u)), slope);
         hn::StoreU(hn::IfThenZeroElse(hn::Gt(x, limit), of_gate), d, d_gate + i);
         hn::StoreU(hn::IfThenZeroElse(hn::Gt(hn::Abs(u), limit), hn::Mul(dh, factor)), d, d_up + i);
       });
       break;
-    case Activation::kGatedGeluTanh:
+    case Activation::Kind::kGatedGeluTanh:
       for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
         const auto u = hn::LoadU(d, up + i);
         const auto dh = hn::LoadU(d, d_h + i);
@@ -175,7 +173,7 @@ void backward(Activation activation, const float* gate, const float* up, const f
         hn::StoreU(hn::Mul(dh, factor), d, d_up + i);
       });
       break;
-    case Activation::kGELU:
+    case Activation::Kind::kGELU:
       for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
         const auto x = hn::LoadU(d, up + i);
         auto e = x;
@@ -184,7 +182,7 @@ void backward(Activation activation, const float* gate, const float* up, const f
         hn::StoreU(hn::Mul(hn::LoadU(d, d_h + i), hn::MulAdd(x, density, p)), d, d_up + i);
       });
       break;
-    case Activation::kReLU:
+    case Activation::Kind::kReLU:
       for_each_vector(n, [=](auto d, Index i) HWY_ATTR {
         const auto x = hn::LoadU(d, up + i);
         hn::StoreU(hn::IfThenZeroElse(hn::Le(x, hn::Zero(d)), hn::LoadU(d, d_h + i)), d, d_up + i);
@@ -215,14 +213,14 @@ namespace {
 constexpr Index kGrain = 16384;  // elements a task: some 10 us of work
 
 struct Name {
-  Activation activation;
+  Activation::Kind kind;
   std::string_view name;
 };
-constexpr Name kNames[] = {{Activation::kSwiGLU, "swiglu"},
-                           {Activation::kClampedSwiGLU, "clamped-swiglu"},
-                           {Activation::kGatedGeluTanh, "geglu-tanh"},
-                           {Activation::kGELU, "gelu"},
-                           {Activation::kReLU, "relu"}};
+constexpr Name kNames[] = {{Activation::Kind::kSwiGLU, "swiglu"},
+                           {Activation::Kind::kClampedSwiGLU, "clamped-swiglu"},
+                           {Activation::Kind::kGatedGeluTanh, "geglu-tanh"},
+                           {Activation::Kind::kGELU, "gelu"},
+                           {Activation::Kind::kReLU, "relu"}};
 
 void check_gate(Activation activation, std::span<const float> gate, std::span<const float> up) {
   require(gate.size() == (is_gated(activation) ? up.size() : 0), "activation {}: a gate of {} elements for {}",
@@ -231,17 +229,19 @@ void check_gate(Activation activation, std::span<const float> gate, std::span<co
 
 }  // namespace
 
-bool is_gated(Activation activation) { return activation != Activation::kGELU && activation != Activation::kReLU; }
+bool is_gated(Activation activation) {
+  return activation.kind != Activation::Kind::kGELU && activation.kind != Activation::Kind::kReLU;
+}
 
 std::string_view activation_name(Activation activation) {
   for (const Name& n : kNames)
-    if (n.activation == activation) return n.name;
-  fail(ErrorKind::kInternal, "activation {} has no name", static_cast<int>(activation));
+    if (n.kind == activation.kind) return n.name;
+  fail(ErrorKind::kInternal, "activation {} has no name", static_cast<int>(activation.kind));
 }
 
 Activation parse_activation(std::string_view name) {
   for (const Name& n : kNames)
-    if (n.name == name) return n.activation;
+    if (n.name == name) return {n.kind};
   std::string names;
   for (const Name& n : kNames) fmt::format_to(std::back_inserter(names), "{}{}", names.empty() ? "" : ", ", n.name);
   fail(ErrorKind::kBadInput, "unknown activation '{}', expected one of {}", name, names);

@@ -113,6 +113,8 @@ void MoeConfig::validate(const std::string& where) const {
   check.name("capacity.overflow", capacity.overflow, overflow_rules());
   check.expect(capacity.overflow_scale >= 0.0F && capacity.overflow_scale <= 1.0F, "capacity.overflow_scale",
                capacity.overflow_scale, "0 to 1");
+  check.expect(expert.activation.limit > 0.0F, "expert.limit", expert.activation.limit, "a number above 0");
+  check.expect(std::isfinite(expert.activation.slope), "expert.slope", expert.activation.slope, "a finite number");
   check.expect(capacity.fallback_expert >= -1 && capacity.fallback_expert < router.experts, "capacity.fallback_expert",
                capacity.fallback_expert, fmt::format("-1 (the shared expert) or 0 to {}", router.experts - 1));
   check.expect(capacity.overflow != "fallback" || capacity.fallback_expert >= 0 || shared.hidden > 0,

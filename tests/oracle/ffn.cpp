@@ -7,19 +7,20 @@ namespace switchyard::oracle {
 using kernels::Activation;
 
 double activate(Activation activation, double gate, double up) {
-  switch (activation) {
-    case Activation::kSwiGLU:
+  switch (activation.kind) {
+    case Activation::Kind::kSwiGLU:
       return gate / (1.0 + std::exp(-gate)) * up;
-    case Activation::kClampedSwiGLU: {
-      const double g = gate > 7.0 ? 7.0 : gate, u = up > 7.0 ? 7.0 : up < -7.0 ? -7.0 : up;
-      return g / (1.0 + std::exp(-1.702 * g)) * (u + 1.0);
+    case Activation::Kind::kClampedSwiGLU: {
+      const auto limit = static_cast<double>(activation.limit), slope = static_cast<double>(activation.slope);
+      const double g = gate > limit ? limit : gate, u = up > limit ? limit : up < -limit ? -limit : up;
+      return g / (1.0 + std::exp(-slope * g)) * (u + 1.0);
     }
-    case Activation::kGatedGeluTanh:
+    case Activation::Kind::kGatedGeluTanh:
       // (1 + tanh z) / 2 = 1 / (1 + e^-2z)
       return gate / (1.0 + std::exp(-std::sqrt(8.0 / M_PI) * (gate + 0.044715 * gate * gate * gate))) * up;
-    case Activation::kGELU:
+    case Activation::Kind::kGELU:
       return 0.5 * up * std::erfc(-up / std::sqrt(2.0));
-    case Activation::kReLU:
+    case Activation::Kind::kReLU:
       return up > 0.0 ? up : 0.0;
   }
   return NAN;

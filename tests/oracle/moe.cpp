@@ -17,16 +17,17 @@ Index tokens_of(const Values& matrix, Index cols) { return static_cast<Index>(ma
 double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
 
 double act(kernels::Activation activation, double x) {
-  switch (activation) {
-    case kernels::Activation::kSwiGLU:
+  switch (activation.kind) {
+    case kernels::Activation::Kind::kSwiGLU:
       return x * sigmoid(x);
-    case kernels::Activation::kClampedSwiGLU:
-      return std::min(x, 7.0) * sigmoid(1.702 * std::min(x, 7.0));
-    case kernels::Activation::kGatedGeluTanh:
+    case kernels::Activation::Kind::kClampedSwiGLU:
+      x = std::min(x, static_cast<double>(activation.limit));
+      return x * sigmoid(static_cast<double>(activation.slope) * x);
+    case kernels::Activation::Kind::kGatedGeluTanh:
       return x / 2.0 * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
-    case kernels::Activation::kGELU:
+    case kernels::Activation::Kind::kGELU:
       return x / 2.0 * (1.0 + std::erf(x / std::sqrt(2.0)));
-    case kernels::Activation::kReLU:
+    case kernels::Activation::Kind::kReLU:
       return x > 0.0 ? x : 0.0;
   }
   throw std::logic_error("an activation that the oracle does not know");
@@ -167,7 +168,10 @@ Values ffn(kernels::Activation activation, const double* x_D, Index width, Index
   Values h_F(static_cast<std::size_t>(hidden)), y_D(static_cast<std::size_t>(width));
   for (Index f = 0; f < hidden; ++f) {
     double up = product(up_FD, f, x_D, width) + value_at(up_bias_F, f);
-    if (activation == kernels::Activation::kClampedSwiGLU) up = std::clamp(up, -7.0, 7.0) + 1.0;
+    if (activation.kind == kernels::Activation::Kind::kClampedSwiGLU) {
+      const auto limit = static_cast<double>(activation.limit);
+      up = std::clamp(up, -limit, limit) + 1.0;
+    }
     h_F[static_cast<std::size_t>(f)] =
         gate_FD != nullptr ? act(activation, product(gate_FD, f, x_D, width) + value_at(gate_bias_F, f)) * up
                            : act(activation, up);

@@ -13,8 +13,6 @@ namespace {
 ModelConfig read_config(const formats::JsonConfig& json) {
   DecoderDefaults defaults{.rope_theta = 150000.0, .windowed = Windowed::kEven};
   ModelConfig config = read_decoder(json, defaults);
-  expect_float(json, "swiglu_limit", 7.0);
-  expect_float(json, "swiglu_alpha", 1.702);
   moe::MoeConfig moe;
   moe.router.score = "logits";
   moe.router.normalise = "softmax";
@@ -22,6 +20,8 @@ ModelConfig read_config(const formats::JsonConfig& json) {
   moe.router.experts = read_size(json, json.first_of({"num_local_experts", "num_experts"}));
   moe.router.top_k = read_size(json, json.first_of({"num_experts_per_tok", "experts_per_token"}));
   moe.expert = {read_size(json, "intermediate_size"), kernels::Activation::kClampedSwiGLU, true};
+  moe.expert.activation.limit = static_cast<float>(json.get_float_or("swiglu_limit", 7.0));
+  moe.expert.activation.slope = static_cast<float>(json.get_float_or("swiglu_alpha", 1.702));
   const bool bias = json.get_bool_or("attention_bias", true);
   for (LayerConfig& layer : config.layers) {
     layer.attention.qkv_bias = layer.attention.output_bias = bias;
@@ -37,7 +37,8 @@ nlohmann::ordered_json write_config(const ModelConfig& config) {
   nlohmann::ordered_json json = decoder_json(config);
   add_windows(config, json);
   json["attention_bias"] = first_attention(config).qkv_bias;
-  json["swiglu_limit"] = 7.0;
+  json["swiglu_limit"] = shortest(moe.expert.activation.limit);
+  json["swiglu_alpha"] = shortest(moe.expert.activation.slope);
   json["intermediate_size"] = moe.expert.hidden;
   json["num_local_experts"] = moe.router.experts;
   json["num_experts_per_tok"] = moe.router.top_k;

@@ -187,6 +187,10 @@ Json moe_json(const moe::MoeConfig& moe) {
   });
   json["expert"] = {{"hidden", moe.expert.hidden}, {"activation", kernels::activation_name(moe.expert.activation)}};
   if (moe.expert.bias) json["expert"]["bias"] = true;
+  if (moe.expert.activation.kind == kernels::Activation::Kind::kClampedSwiGLU) {
+    json["expert"]["limit"] = shortest(moe.expert.activation.limit);
+    json["expert"]["slope"] = shortest(moe.expert.activation.slope);
+  }
   if (moe.shared.hidden != 0) json["shared"] = {{"hidden", moe.shared.hidden}, {"gated", moe.shared.gated}};
   return json;
 }
@@ -200,10 +204,13 @@ moe::MoeConfig read_moe(const JsonConfig& json) {
     v("noise", moe.router.noise);
   });
   const JsonConfig expert = json.object("expert");
-  check_keys(expert, {"hidden", "activation", "bias"});
+  check_keys(expert, {"hidden", "activation", "bias", "limit", "slope"});
   moe.expert.hidden = read_size(expert, "hidden");
   moe.expert.activation = read_activation(expert);
   moe.expert.bias = expert.get_bool_or("bias", false);
+  kernels::Activation& activation = moe.expert.activation;
+  activation.limit = static_cast<float>(expert.get_float_or("limit", static_cast<double>(activation.limit)));
+  activation.slope = static_cast<float>(expert.get_float_or("slope", static_cast<double>(activation.slope)));
   if (json.has("shared")) {
     const JsonConfig shared = json.object("shared");
     check_keys(shared, {"hidden", "gated"});

@@ -1,6 +1,7 @@
 #pragma once
 // Activations of feed-forward networks.
 
+#include <cstdint>
 #include <span>
 #include <string_view>
 
@@ -10,16 +11,29 @@ namespace switchyard::kernels {
 
 // Gated kinds combine two projections, h = f(gate) * up; the others have only `up`, h = f(up).
 //   SwiGLU  f(x) = x * sigmoid(x)                                      Shazeer 2020, arXiv 2002.05202
-//   clamped SwiGLU  f(x) = c * sigmoid(1.702 c) with c = min(x, 7), and `up` enters as clamp(up, -7, 7) + 1; where a
-//           bound is exceeded the gradient is 0                        gpt-oss, OpenAI 2025, arXiv 2508.10925
+//   clamped SwiGLU  f(x) = c * sigmoid(slope c) with c = min(x, limit), and `up` enters as clamp(up, -limit, limit) +
+//   1;
+//           where a bound is exceeded the gradient is 0                gpt-oss, OpenAI 2025, arXiv 2508.10925
 //   GeGLU   f(x) = x/2 * (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the tanh form of GELU (Grok-1)
 //                                                                      Shazeer 2020, arXiv 2002.05202
 //   GELU    f(x) = x/2 * (1 + erf(x / sqrt 2))                         Hendrycks and Gimpel 2016, arXiv 1606.08415
 //   ReLU    f(x) = max(x, 0)
-enum class Activation { kSwiGLU, kClampedSwiGLU, kGatedGeluTanh, kGELU, kReLU };
+struct Activation {
+  enum class Kind : std::uint8_t { kSwiGLU, kClampedSwiGLU, kGatedGeluTanh, kGELU, kReLU };
+  Kind kind = Kind::kSwiGLU;
+  float limit = 7.0F, slope = 1.702F;  // of the clamped kind: gpt-oss' own; the others do not read them
+
+  static const Activation kSwiGLU, kClampedSwiGLU, kGatedGeluTanh, kGELU, kReLU;
+  friend bool operator==(const Activation&, const Activation&) = default;
+};
+inline constexpr Activation Activation::kSwiGLU{Kind::kSwiGLU};
+inline constexpr Activation Activation::kClampedSwiGLU{Kind::kClampedSwiGLU};
+inline constexpr Activation Activation::kGatedGeluTanh{Kind::kGatedGeluTanh};
+inline constexpr Activation Activation::kGELU{Kind::kGELU};
+inline constexpr Activation Activation::kReLU{Kind::kReLU};
 
 bool is_gated(Activation activation);
-// "swiglu", "clamped-swiglu", "geglu-tanh", "gelu", "relu"
+// Of the kind: "swiglu", "clamped-swiglu", "geglu-tanh", "gelu", "relu".
 std::string_view activation_name(Activation activation);
 Activation parse_activation(std::string_view name);  // kBadInput listing the names
 
