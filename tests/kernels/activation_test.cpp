@@ -15,8 +15,9 @@
 namespace switchyard::kernels {
 namespace {
 
-constexpr Activation kAll[] = {Activation::kSwiGLU, Activation::kClampedSwiGLU, Activation::kGatedGeluTanh,
-                               Activation::kGELU, Activation::kReLU};
+constexpr Activation kAll[] = {
+    Activation::kSwiGLU,        Activation::kClampedSwiGLU, Activation{Activation::Kind::kClampedSwiGLU, 1.25F, 2.0F},
+    Activation::kGatedGeluTanh, Activation::kGELU,          Activation::kReLU};
 
 // The exponential inside is flushed to zero below e^-87.3, which an x of -88 turns into an error of 1e-36.
 constexpr double kFlushed = 1.1e-36;

@@ -103,6 +103,12 @@ TEST_F(ExamineTest, TheKeysThatDecideRoutingAreNamed) {
   EXPECT_TRUE(reason_for(qwen, "scale").keys.empty());
 }
 
+TEST_F(ExamineTest, TwoSpellingsOfOneKeyAreOneReasonEach) {
+  copy("gpt_oss/base");
+  EXPECT_THAT(reason_for(examine(folder()), "selection").keys,
+              testing::UnorderedElementsAre(HasSubstr("num_experts_per_tok = "), HasSubstr("experts_per_token = ")));
+}
+
 TEST_F(ExamineTest, AKeyThatTheArchitectureDoesNotReadIsNoReason) {
   copy("mixtral/base");
   replace_in(folder() / "config.json", "{", "{\"norm_topk_prob\": false, ");

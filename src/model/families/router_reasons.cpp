@@ -28,6 +28,20 @@ std::vector<Json> changes_of(const Json& value) {
 constexpr std::pair<std::string_view, std::string_view> kNamedSchemes[] = {
     {"scoring_func", "score"}, {"topk_method", "selection"}, {"model_type", ""}};
 
+// Spellings of one setting, of which a config may have several: they are changed together, since two that disagree are
+// refused.
+constexpr std::string_view kSynonyms[][3] = {{"num_experts_per_tok", "experts_per_token", "num_selected_experts"},
+                                             {"num_experts", "num_local_experts", "n_routed_experts"}};
+
+void change_key(Json& object, const std::string& key, const Json& change) {
+  object[key] = change;
+  for (const auto& spellings : kSynonyms) {
+    if (std::find(std::begin(spellings), std::end(spellings), key) == std::end(spellings)) continue;
+    for (const std::string_view other : spellings)
+      if (object.contains(other)) object[std::string(other)] = change;
+  }
+}
+
 class Prober {
  public:
   Prober(const Family& family, const ModelConfig& config) : family_(family) {
@@ -45,7 +59,7 @@ class Prober {
       }
       for (const Json& change : changes_of(value)) {
         Json changed = whole;
-        changed[path] = change;
+        change_key(changed[at], key, change);
         compare(changed, prefix + key + " = " + value.dump(), key);
       }
     }
