@@ -49,7 +49,7 @@ for target in "${targets[@]}"; do
   dictionary=()
   case $target in
     npy) dictionary=(-dict=tests/fuzz/npy.dict) ;;
-    sentencepiece) ;;
+    sentencepiece | tiktoken) ;;
     *) dictionary=(-dict=tests/fuzz/json.dict) ;;
   esac
   log=build/fuzz/$target.log

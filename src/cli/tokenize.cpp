@@ -15,8 +15,24 @@ namespace {
 struct Options {
   std::string model, prompt, file;
   std::vector<std::int32_t> decode;
-  bool json = false;
+  bool plain = false, json = false;
 };
+
+// A folder with a tokenizer alone is enough here.
+std::filesystem::path tokenizer_folder(const std::filesystem::path& path) {
+  if (text::has_tokenizer(path)) return path;
+  return model::find_model_folder(path);
+}
+
+nlohmann::ordered_json about(const text::Tokenizer& tokenizer) {
+  nlohmann::ordered_json json;
+  json["kind"] = tokenizer.kind();
+  json["vocab_size"] = tokenizer.vocab_size();
+  json["bos_id"] = tokenizer.bos_id() ? nlohmann::json(*tokenizer.bos_id()) : nlohmann::json();
+  json["end_ids"] = tokenizer.end_ids();
+  json["add_bos"] = tokenizer.add_bos();
+  return json;
+}
 
 // A token on one line: quotes, control characters and stray bytes are escaped.
 std::string shown(const std::string& bytes) {
@@ -24,7 +40,7 @@ std::string shown(const std::string& bytes) {
 }
 
 void run(const Options& options) {
-  const auto tokenizer = text::load_tokenizer(model::find_model_folder(options.model));
+  const auto tokenizer = text::load_tokenizer(tokenizer_folder(options.model));
   if (!options.decode.empty()) {
     const std::string text = tokenizer->decode(options.decode);
     if (options.json) {
@@ -35,19 +51,24 @@ void run(const Options& options) {
     return;
   }
   const std::string text = options.file.empty() ? options.prompt : read_text(options.file);
-  const auto ids = tokenizer->encode(text);
+  const auto ids = options.plain ? tokenizer->encode_plain(text) : tokenizer->encode(text);
   if (options.json) {
     nlohmann::ordered_json json;
     json["ids"] = ids;
     json["tokens"] = nlohmann::json::array();
-    for (const std::int32_t id : ids) json["tokens"].push_back(text::replace_invalid_utf8(tokenizer->token_bytes(id)));
+    for (const std::int32_t id : ids) json["tokens"].push_back(text::replace_invalid_utf8(tokenizer->token_text(id)));
+    json["tokenizer"] = about(*tokenizer);
     fmt::print("{}\n", json.dump());
     return;
   }
-  for (const std::int32_t id : ids) fmt::print("{:>8}  {}\n", id, shown(tokenizer->token_bytes(id)));
+  for (const std::int32_t id : ids) fmt::print("{:>8}  {}\n", id, shown(tokenizer->token_text(id)));
   fmt::print("{} tokens, {} bytes, {:.2f} bytes a token ({} tokenizer, {} ids)\n", ids.size(), text.size(),
              ids.empty() ? 0.0 : static_cast<double>(text.size()) / static_cast<double>(ids.size()), tokenizer->kind(),
              tokenizer->vocab_size());
+  if (tokenizer->add_bos()) {
+    fmt::print("the published tokenizer puts {} {} in front\n", *tokenizer->bos_id(),
+               shown(tokenizer->token_text(*tokenizer->bos_id())));
+  }
 }
 
 }  // namespace
@@ -62,6 +83,7 @@ void add_tokenize(CLI::App& program, Action& action) {
       ->delimiter(',')
       ->excludes(prompt)
       ->excludes(file);
+  command->add_flag("--plain", options->plain, "Take special tokens spelt out in the text for text");
   add_json(*command, options->json);
   command->callback([options, &action] { action = [options] { run(*options); }; });
 }

@@ -74,6 +74,7 @@ FolderSettings read_folder_settings(const fs::path& folder) {
     settings.begin_token = token_name(node.get("bos_token"));
     settings.end_token = token_name(node.get("eos_token"));
     if (!node.get("add_bos_token").is_null()) settings.add_begin = node.get("add_bos_token").boolean();
+    settings.split_special = node.get("split_special_tokens").boolean_or(false);
     settings.tokenizer_class = node.get("tokenizer_class").text_or("");
     settings.pattern = node.get("pat_str").text_or("");
     const JsonNode added = node.get("added_tokens_decoder");

@@ -30,6 +30,7 @@ struct SpecialTokens {
 struct FolderSettings {
   std::string begin_token, end_token;    // tokenizer_config.json; empty: not named
   std::optional<bool> add_begin;         // the same: add_bos_token
+  bool split_special = false;            // the same: split_special_tokens, special tokens in a text are text
   std::string tokenizer_class;           // the same
   std::string pattern;                   // the same: pat_str, of some tiktoken tokenizers
   std::optional<std::int64_t> begin_id;  // bos_token_id of generation_config.json, or else config.json

@@ -35,7 +35,7 @@ class PipelineTokenizer final : public Tokenizer {
     }
   }
 
-  std::vector<std::int32_t> encode(std::string_view text) const override { return encode_text(text, true); }
+  std::vector<std::int32_t> encode(std::string_view text) const override { return encode_text(text, p_.parse_special); }
   std::vector<std::int32_t> encode_plain(std::string_view text) const override { return encode_text(text, false); }
 
   std::string decode(std::span<const std::int32_t> ids) const override {

@@ -32,7 +32,8 @@ struct Pipeline {
   std::unique_ptr<Decoder> decoder;
   std::vector<AddedToken> added;  // with ids; content is valid UTF-8
   SpecialTokens special;
-  Files files;  // what save() writes
+  bool parse_special = true;  // encode() finds special tokens in the text
+  Files files;                // what save() writes
 };
 
 // Throws kBadInput where parts do not fit together.

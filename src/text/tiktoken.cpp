@@ -136,6 +136,7 @@ std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(std::string_view content, con
   pipeline.name = name;
   pipeline.kind = "tiktoken";
   pipeline.files = std::move(files);
+  pipeline.parse_special = !settings.split_special;
   pipeline.tokens = read_ranks(content, name);
   pipeline.byte_tokens = true;
   const std::string_view pattern = find_pattern(settings, name, pipeline.tokens.count());

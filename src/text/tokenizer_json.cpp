@@ -205,6 +205,7 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view json, const std:
   Pipeline pipeline;
   pipeline.name = name;
   pipeline.files = std::move(files);
+  pipeline.parse_special = !settings.split_special;
   pipeline.normalizer = read_normalizer(root.get("normalizer"));
   PreTokenizers pre_tokenizers = read_pre_tokenizer(root.get("pre_tokenizer"));
   pipeline.pre_tokenizers = std::move(pre_tokenizers.steps);

@@ -89,10 +89,17 @@ cp -r "$model" damaged
 echo "{" >damaged/config.json
 refused 1 "config.json" perplexity -m damaged text/verse/one.txt
 rm damaged/config.json
-refused 1 "config.json" tokenize -m damaged -p x
+refused 1 "config.json" generate -m damaged -p x
+expect 0 tokenize -m damaged -p x
 rm -r damaged
 cp -r "$model" damaged
+expect 0 tokenize -m "$model" -p "the light of day" --json
+ids=$(sed 's/.*"ids":\[\([0-9,]*\)\].*/\1/' output)
+# What is written for other programs says the same.
 rm damaged/tokenizer.model
+expect 0 tokenize -m damaged -p "the light of day" --json
+grep -q "\"ids\":\[$ids\]" output || wrong "tokenizer.json gives other ids than tokenizer.model"
+rm damaged/tokenizer.json
 refused 1 "tokenizer.model" generate -m damaged -p x
 rm -r damaged
 

@@ -20,12 +20,12 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   // The ids of a text; no begin or end token is added. Special tokens that the text spells out ("<|im_end|>") become
-  // those tokens where the tokenizer comes from a tokenizer.json or a tiktoken file, as in the reference libraries; the
-  // other kinds know none.
-  // Bytes that are not valid UTF-8: published tokenizers know only text and get U+FFFD for each invalid part
-  // (replace_invalid_utf8); the byte tokenizer takes any bytes; the character tokenizer and a SentencePiece model that
-  // loses nothing throw kBadInput with the byte offset. Throws kBadInput too where the text has a character that the
-  // vocabulary cannot express.
+  // those tokens where the tokenizer comes from a tokenizer.json or a tiktoken file, as in the reference libraries,
+  // unless the tokenizer_config.json beside it says split_special_tokens; the other kinds know none. Bytes that are not
+  // valid UTF-8: published tokenizers know only text and get U+FFFD for each invalid part (replace_invalid_utf8); the
+  // byte tokenizer takes any bytes; the character tokenizer and a SentencePiece model that loses nothing throw
+  // kBadInput with the byte offset. Throws kBadInput too where the text has a character that the vocabulary cannot
+  // express.
   virtual std::vector<std::int32_t> encode(std::string_view text) const = 0;
 
   // The same, but a special token spelt out in the text is text like any other: for text that is not trusted.
