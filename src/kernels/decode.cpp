@@ -1,7 +1,8 @@
 #include "switchyard/kernels/decode.hpp"
 
 #include <algorithm>
-#include <array>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -303,7 +304,29 @@ void decode_part(const WeightView& w, Index row, Index column, Runs& runs) {
     }
 }
 
-// The same with the scales of the part, which is of at most kScaledRows by kScaledColumns, laid out in `scales`.
+// Scales are few a row; the types of published checkpoints do without a call for each row.
+void decode_scales(const WeightView& grid, Index row, Index column, Runs& runs) {
+  const DTypeInfo& type = dtype_info(grid.dtype);
+  if (grid.dtype != DType::kF8E8M0 && grid.dtype != DType::kF32) {
+    decode_part(grid, row, column, runs);
+    return;
+  }
+  for (Index r = 0; r < runs.count; ++r) {
+    const std::byte* from = grid.data + ((row + r) * grid.row_stride + column * grid.col_stride) * type.block_bytes;
+    float* to = runs.to + r * runs.to_stride;
+    if (grid.dtype == DType::kF32) {
+      for (Index i = 0; i < runs.size; ++i)
+        std::memcpy(to + i, from + i * grid.col_stride * type.block_bytes, sizeof(float));
+      continue;
+    }
+    for (Index i = 0; i < runs.size; ++i) {
+      const auto exponent = std::to_integer<std::uint32_t>(from[i * grid.col_stride]);
+      to[i] = std::bit_cast<float>(exponent << 23U | (exponent == 0 || exponent == 255 ? 0x00400000U : 0U));
+    }
+  }
+}
+
+// runs with the scales of the part, which is of at most kScaledRows by kScaledColumns, laid out in `scales`.
 void decode_scaled(const WeightView& w, Index row, Index column, Runs& runs, float* scales) {
   const WeightScales& s = w.scales;
   const auto grid_row = [&](Index r) { return (s.first_row + row + r) / s.row_block; };
@@ -327,7 +350,7 @@ void decode_scaled(const WeightView& w, Index row, Index column, Runs& runs, flo
     factors.size = blocks;
     factors.to = scales + r * blocks;
     factors.to_stride = blocks;
-    decode_part(grid, grid_row(r), grid_column, factors);
+    decode_scales(grid, grid_row(r), grid_column, factors);
   }
   decode_part(w, row, column, runs);
 }

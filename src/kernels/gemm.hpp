@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <utility>
 
 #include "switchyard/base/index.hpp"
@@ -34,10 +35,45 @@ enum class LeftLayout {
 using TileKernel = void (*)(Index k, const float* a, Index a_stride, const float* b, float* c, Index c_stride,
                             Index columns, bool add);
 
+// Brings a part of the left operand into the cache while another one is worked on: each step asks for a few lines, so
+// that the misses of a step overlap with the arithmetic of one tile.
+class Ahead {
+ public:
+  Ahead() = default;
+  // `rows` rows of `bytes` bytes that begin `stride` bytes apart, within `steps` steps.
+  Ahead(const void* at, Index stride, Index bytes, Index rows, Index steps)
+      : at_(static_cast<const char*>(at)), stride_(stride), bytes_(bytes), rows_(rows) {
+    lines_a_step_ = steps > 0 ? ceil_div(rows_ * ceil_div(bytes_, kLine), steps) : 0;
+  }
+  // Rows [row, row + rows) of a.
+  Ahead(ConstMatrix a, Index row, Index rows, Index steps)
+      : Ahead(a.row(row), a.stride * kFloat, a.cols * kFloat, std::min(rows, a.rows - row), steps) {}
+  void step() {
+    for (Index i = 0; i < lines_a_step_ && rows_ > 0; ++i) {
+      __builtin_prefetch(at_ + byte_, 0, 2);
+      byte_ += kLine;
+      if (byte_ >= bytes_) {
+        byte_ = 0;
+        at_ += stride_;
+        --rows_;
+      }
+    }
+  }
+
+ private:
+  static constexpr Index kLine = 64, kFloat = sizeof(float);
+  const char* at_ = nullptr;
+  Index stride_ = 0, bytes_ = 0, rows_ = 0, byte_ = 0, lines_a_step_ = 0;
+};
+
 using FewKernel = void (*)(const float* w, Index w_stride, Index k, const float* const* x, float* const* c, Index skip,
                            bool add);
 
-using FewOfTileKernel = void (*)(const float* w, Index w_stride, Index k, const float* const* x, float* sums, bool add);
+// The same with weights of bf16.
+using FewOfBf16Kernel = void (*)(const std::uint16_t* w, Index w_stride, Index k, const float* const* x,
+                                 float* const* c, Index skip, bool add);
+using FewOfTileKernel = void (*)(const float* w, Index w_stride, Index k, const float* const* x, float* sums, bool add,
+                                 Ahead& ahead);
 
 struct GemmKernels {
   Index lanes;  // floats in a vector
@@ -47,6 +83,7 @@ struct GemmKernels {
   // [count - 1]: c[t][i] (+)= sum over all k of w[i * w_stride + k] * x[t][k] for t < count and skip <= i < nr. Reads
   // nr rows of w. The bits are those of the tiles; the vector runs along the rows of w, so that a lone x fills it.
   FewKernel few[kMaxFew];
+  FewOfBf16Kernel few_of_bf16[kMaxFew];
   // [count - 1]: the same for one block of k <= kKBlock, all nr rows and weights that are in the cache: sums[t * nr +
   // i]
   // (+)= sum over k of w[i * w_stride + k] * x[t][k].
@@ -81,34 +118,6 @@ void for_each_tile(Index m, Index most_rows, F&& f) {
   }
 }
 
-// Brings a part of the left operand into the cache while another one is worked on: each step asks for a few lines, so
-// that the misses of a step overlap with the arithmetic of one tile.
-class Ahead {
- public:
-  Ahead() = default;
-  // Rows [row, row + rows) of a, within `steps` steps.
-  Ahead(ConstMatrix a, Index row, Index rows, Index steps)
-      : at_(a.row(row)), stride_(a.stride), columns_(a.cols), rows_(std::min(rows, a.rows - row)) {
-    lines_a_step_ = steps > 0 ? ceil_div(rows_ * ceil_div(columns_, kLine), steps) : 0;
-  }
-  void step() {
-    for (Index i = 0; i < lines_a_step_ && rows_ > 0; ++i) {
-      __builtin_prefetch(at_ + column_, 0, 2);
-      column_ += kLine;
-      if (column_ >= columns_) {
-        column_ = 0;
-        at_ += stride_;
-        --rows_;
-      }
-    }
-  }
-
- private:
-  static constexpr Index kLine = 16;
-  const float* at_ = nullptr;
-  Index stride_ = 0, columns_ = 0, rows_ = 0, column_ = 0, lines_a_step_ = 0;
-};
-
 // c[m, columns] (+)= a * panel over one block of k.
 inline void multiply_block(const GemmKernels& g, LeftLayout layout, Index m, Index k, const float* a, Index a_stride,
                            const float* panel, float* c, Index c_stride, Index columns, bool add,
@@ -140,6 +149,8 @@ void rows_times_panel(const GemmKernels& g, const float* a, Index a_stride, Inde
 // c[t][i] (+)= <w row i, x[t]> for rows [begin, end) of w and t < count <= kMaxFew. w has at least nr rows.
 void rows_times_few(const GemmKernels& g, ConstMatrix w, Index begin, Index end, const float* const* x, Index count,
                     float* const* c, bool add);
+void rows_times_few(const GemmKernels& g, MatrixView<const std::uint16_t> bf16, Index begin, Index end,
+                    const float* const* x, Index count, float* const* c, bool add);
 
 // Rows of `source` (each k floats) to panels; row(i) gives the address of the i-th.
 template <class Row>

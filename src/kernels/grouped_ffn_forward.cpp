@@ -181,8 +181,8 @@ class Forward {
         return unit.saved.data == nullptr ? gate_scratch.data() + p * block : unit.saved.gate(p) + at;
       };
       const auto up = [&](Index p) { return unit.saved.data == nullptr ? h(p) : unit.saved.up(p) + at; };
-      if (gated_) weights_times_panels(g_, w.gate_FD, f, m, unit.x, gate, room.data());
-      weights_times_panels(g_, w.up_FD, f, m, unit.x, up, room.data());
+      if (gated_) weights_times_panels(g_, w.gate_FD, f, m, unit.x, gate, false, room.data());
+      weights_times_panels(g_, w.up_FD, f, m, unit.x, up, false, room.data());
       for (Index p = 0; p < panels; ++p) activate(w, f, m, gate(p), up(p), h(p));
     }
   }
@@ -193,7 +193,7 @@ class Forward {
     const auto product = [&](Index p) { return products.data() + p * block; };
     for (Index d = begin; d < end; d += kOutputBlock) {
       const Index m = std::min(kOutputBlock, end - d);
-      weights_times_panels(g_, unit.expert->down_DF, d, m, unit.h, product, room.data());
+      weights_times_panels(g_, unit.expert->down_DF, d, m, unit.h, product, false, room.data());
       for (Index p = 0; p < panels; ++p) write_output(unit, d, m, p, product(p));
     }
   }

@@ -33,6 +33,7 @@ constexpr Index kPanelsATask = 8;   // 8 panels of one k block fill a quarter of
 constexpr Index kRowsABlock = 96;   // as do 96 rows of a
 constexpr Index kTasksAThread = 4;  // enough for threads of unequal speed
 constexpr Index kPackedLeftFloats = 2 << 20;
+constexpr Index kMostRowsOfPanels = 64;  // of a, for a tile of stored weights to be multiplied with all of them at once
 constexpr Index kFewRowsFloats = 65536;  // of b, a task of a product with one to four rows: about 10 us
 
 // Columns [first, first + columns) of b, steps [k0, k0 + k) to panels of k steps.
@@ -145,8 +146,33 @@ void multiply_rows(ConstMatrix a_MK, const WeightView& b_NK, Matrix c_MN, bool a
   });
 }
 
+// c = panels^T b^T: b is decoded in tiles, each multiplied with all panels there and then.
+void stored_times_panels(const GemmKernels& g, const WeightView& b_NK, const Panels& a, Matrix c_MN, bool add) {
+  const Index block = is_column_major(b_NK) ? kColumnMajorRows : kRowsABlock, count = a.count(g.nr);
+  for_each_task(ceil_div(c_MN.cols, block), [&](Index task) {
+    const Index first = task * block, m = std::min(block, c_MN.cols - first);
+    const Scratch room(weight_tile_floats(m)), products(count * m * g.nr);
+    const auto product = [&](Index p) { return products.data() + p * m * g.nr; };
+    const auto for_each_panel = [&](const auto& move) {
+      for (Index p = 0; p < count; ++p) {
+        float* rows[kMaxPanelColumns];
+        const Index columns = a.columns_of(p, g.nr);
+        for (Index i = 0; i < columns; ++i) rows[i] = c_MN.row(p * g.nr + i) + first;
+        move(p, rows, columns);
+      }
+    };
+    if (add)
+      for_each_panel(
+          [&](Index p, float* const* rows, Index columns) { g.pack_transposed(rows, columns, m, product(p)); });
+    weights_times_panels(g, b_NK, first, m, a, product, add, room.data());
+    for_each_panel([&](Index p, float* const* rows, Index columns) {
+      g.unpack_transposed(product(p), columns, m, nullptr, rows);
+    });
+  });
+}
+
 // Few rows of a: they become the panels and b is read in place as the left operand, so that it is touched only once.
-void multiply_few_rows(ConstMatrix a_MK, ConstMatrix b_NK, Matrix c_MN, bool add) {
+void multiply_few_rows(ConstMatrix a_MK, const WeightView& b_NK, Matrix c_MN, bool add) {
   const GemmKernels& g = gemm_kernels();
   const Index k = a_MK.cols;
   const Index count = ceil_div(a_MK.rows, g.nr);
@@ -156,6 +182,11 @@ void multiply_few_rows(ConstMatrix a_MK, ConstMatrix b_NK, Matrix c_MN, bool add
   parallel_for(count, std::max<Index>(1, 32768 / a.stride),
                [&](Index begin, Index end) { pack_rows_transposed(g, row, begin, end, k, a); });
 
+  if (!b_NK.is_matrix()) {
+    stored_times_panels(g, b_NK, a, c_MN, add);
+    return;
+  }
+  const ConstMatrix b = b_NK.matrix();
   const Index block = std::clamp<Index>(49152 / k / 8 * 8, 8, kRowsABlock);  // rows of b that stay in the L2 cache
   for_each_task(ceil_div(c_MN.cols, block), [&](Index task) {
     const Index first = task * block, m = std::min(block, c_MN.cols - first);
@@ -168,7 +199,7 @@ void multiply_few_rows(ConstMatrix a_MK, ConstMatrix b_NK, Matrix c_MN, bool add
       if (add) g.pack_transposed(rows, columns, m, tile);
       // Small tiles over all of k, so that b streams from memory along its rows.
       for_each_tile(m, tile_rows(columns <= g.lanes, LeftLayout::kRows), [&](Index i, Index tile_height) {
-        rows_times_panel(g, b_NK.row(first + i), b_NK.stride, tile_height, k, a.at(p), columns, tile + i * g.nr, add);
+        rows_times_panel(g, b.row(first + i), b.stride, tile_height, k, a.at(p), columns, tile + i * g.nr, add);
       });
       g.unpack_transposed(tile, columns, m, nullptr, rows);
     }
@@ -199,6 +230,8 @@ void stored_nt(ConstMatrix a, const WeightView& b, Matrix c, Store store) {
   const bool add = store == Store::kAdd;
   if (a.rows <= kMaxFew)
     multiply_rows(a, b, c, add);
+  else if (a.rows <= kMostRowsOfPanels && a.rows * (a.cols + b.rows) <= b.rows * b.cols)
+    multiply_few_rows(a, b, c, add);
   else
     multiply({a.data, a.stride, false, {}, Right::kStored, c, a.cols, add, &b});
 }
