@@ -163,7 +163,8 @@ CASES = {
         hidden_size=32, intermediate_size=40, moe_intermediate_size=8, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=2, max_position_embeddings=512, q_lora_rank=16, kv_lora_rank=12, qk_nope_head_dim=8,
         qk_rope_head_dim=8, v_head_dim=8, n_routed_experts=10, n_shared_experts=1, num_experts_per_tok=4,
-        first_k_dense_replace=1, n_group=1, topk_group=1, norm_topk_prob=True, routed_scaling_factor=2.827, num_nextn_predict_layers=0,
+        first_k_dense_replace=1, n_group=1, topk_group=1, norm_topk_prob=True, routed_scaling_factor=2.827,
+        num_nextn_predict_layers=0,
         rope_parameters=yarn(50.0, 32.0, 16, beta_fast=1.0, beta_slow=1.0, mscale=1.0, mscale_all_dim=1.0)),
         tokens=30, margin=5e-4, published_config=True, extra=dict(V3_EXTRA, pretraining_tp=1), model_type="kimi_k2"),
     "kimi_k2/bfloat16": Case("DeepseekV3", dict(

@@ -181,6 +181,9 @@ def final_config(config, case):
     config.update(case.extra)
     for key in case.drop:
         config.pop(key, None)
+    for part in ("attn_config", "ffn_config"):  # of DBRX, where 5.23 writes what every configuration has
+        if part in config:
+            config[part] = {key: value for key, value in config[part].items() if key in case.config[part]}
     return config
 
 
