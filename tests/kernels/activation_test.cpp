@@ -216,7 +216,7 @@ TEST(Activation, SameBitsAtAnyNumberOfThreads) {
 }
 
 TEST(Activation, Names) {
-  for (const Activation kind : kAll) EXPECT_EQ(parse_activation(activation_name(kind)), kind);
+  for (const Activation kind : kAll) EXPECT_EQ(parse_activation(activation_name(kind)).kind, kind.kind);
   try {
     parse_activation("SwiGLU");
     FAIL() << "accepted";

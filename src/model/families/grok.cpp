@@ -26,7 +26,8 @@ Index read_hidden(const formats::JsonConfig& json, Index width) {
 ModelConfig read_config(const formats::JsonConfig& json) {
   ModelConfig config;
   check_quantisation(json);
-  expect_string(json, "hidden_act", "gelu_pytorch_tanh");
+  // Conversions call it either way; model.py has the tanh form.
+  if (json.get_string_or("hidden_act", "gelu") != "gelu") expect_string(json, "hidden_act", "gelu_pytorch_tanh");
   config.vocab = read_size(json, "vocab_size");
   config.width = read_size(json, json.first_of({"hidden_size", "emb_size"}));
   config.max_positions =
@@ -35,7 +36,15 @@ ModelConfig read_config(const formats::JsonConfig& json) {
   config.tied_embeddings = json.get_bool_or("tie_word_embeddings", true);
   config.embedding_scale =
       static_cast<float>(json.get_float_or("embedding_multiplier_scale", std::sqrt(static_cast<double>(config.width))));
-  config.logit_scale = static_cast<float>(json.get_float_or("output_multiplier_scale", 0.5773502691896257));
+  config.logit_scale = 0.57735026F;
+  if (json.has("output_multiplier_scale")) {
+    // A stray comma in one conversion's config class makes a list of it.
+    const std::vector<double> scale = json.get_floats("output_multiplier_scale");
+    if (scale.size() != 1)
+      fail(ErrorKind::kBadInput, "{}: found {} numbers, expected one", json.where("output_multiplier_scale"),
+           scale.size());
+    config.logit_scale = static_cast<float>(scale.front());
+  }
 
   LayerConfig layer;
   layer.post_norms = true;
