@@ -88,8 +88,11 @@ done
 cp -r "$model" damaged
 echo "{" >damaged/config.json
 refused 1 "config.json" perplexity -m damaged text/verse/one.txt
+expect 1 doctor damaged
+says output "PROBLEM" "config.json"
 rm damaged/config.json
 refused 1 "config.json" generate -m damaged -p x
+refused 1 "config.json" doctor damaged
 expect 0 tokenize -m damaged -p x
 rm -r damaged
 cp -r "$model" damaged
@@ -119,6 +122,8 @@ refused 1 "99999" tokenize -m "$model" --decode 99999
 refused 1 "no-folder" logits -m "$model" --tokens 1 --output no-folder/l.npy
 refused 2 "temperature: -1, expected 0 or more" generate -m "$model" -p x --temp -1
 refused 2 "top-p: 0, expected" generate -m "$model" -p x --top-p 0
+refused 1 "made for at most 32" generate -m "$model" -p x -c 33
+refused 1 "made for at most 32" perplexity -m "$model" text/verse/one.txt -c 33
 refused 2 "--layer 9" inspect -m "$model" -f text/code/main.c --layer 9
 [[ ! -e l.npy ]] || wrong "a refused logits command left l.npy"
 refused 1 "text: neither a model" report text

@@ -6,7 +6,7 @@
 expect 0 --help
 says output train generate perplexity inspect logits tokenize report "Exit codes"
 expect 0 --version
-for command in train generate perplexity inspect logits tokenize report; do
+for command in train generate perplexity inspect doctor logits tokenize report; do
   expect 0 "$command" --help
   says output "$command"
 done
@@ -55,6 +55,16 @@ expect 0 generate -m run -f prompt.txt -n 7 --json
 check json output /prompt '"the water"'
 check json output /ids
 expect 0 generate -m run/checkpoints/step-00000030 -p "the" -n 3
+
+# However the weights and the prompt are read.
+expect 0 generate -m run -p "the light" -n 40 --seed 5 --no-mmap -b 3
+cmp first output || wrong "another text with --no-mmap and -b 3"
+
+expect 0 doctor run
+says output "Sound." "no NaN" "always so for model_type" "config.json: "
+expect 0 doctor -m run --json --no-values
+check json output /problems 0
+check json output /routing
 
 expect 0 perplexity -m run text/verse/one.txt
 says output "perplexity" "bits per byte"
