@@ -42,6 +42,8 @@ for threads in 1 2 4; do
   expect 0 generate -m run -p "the light" -n 40 --seed 5 -t "$threads"
   cmp first output || wrong "another text with $threads threads"
 done
+expect 0 generate -m run -p "the light" -n 40 --seed 5 --no-mmap
+cmp first output || wrong "another text with weights copied to memory"
 expect 0 generate -m run -p "the light" -n 40 --seed 6
 if cmp -s first output; then wrong "seeds 5 and 6 give the same text"; fi
 expect 0 generate -m run -p "the light" -n 0

@@ -321,6 +321,9 @@ TEST_F(EngineFolder, LoadsAModelWithItsTokenizer) {
   model::Transformer original = make_model(config);
   EXPECT_TRUE(
       oracle::same_bits(last_logits(engine->transformer(), Ids{1, 200, 3}), last_logits(original, Ids{1, 200, 3})));
+  const auto copied = Engine::load(folder_ / "model", false);
+  EXPECT_TRUE(
+      oracle::same_bits(last_logits(copied->transformer(), Ids{1, 200, 3}), last_logits(original, Ids{1, 200, 3})));
 }
 
 TEST_F(EngineFolder, ARunStandsForItsLastCheckpoint) {

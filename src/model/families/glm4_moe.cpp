@@ -12,10 +12,7 @@
 namespace switchyard::model {
 namespace {
 
-constexpr std::array kBiasName = {
-    TensorRule{"layers.{i}.moe.selection_bias", "model.layers.{i}.mlp.gate.e_score_correction_bias"},
-};
-constexpr auto kNames = join(kLlamaNames, kExpertNames, kSharedExpertsNames, kBiasName);
+constexpr auto kNames = join(kLlamaNames, kExpertNames, kSharedExpertsNames, kSelectionBiasNames);
 
 ModelConfig read_config(const formats::JsonConfig& json) {
   ModelConfig config = read_decoder(json, {.partial_rotary_factor = 0.5});

@@ -10,17 +10,8 @@
 namespace switchyard::model {
 namespace {
 
-constexpr std::array kBlockNames = {
-    TensorRule{"layers.{i}.moe.router", "model.layers.{i}.block_sparse_moe.gate.weight"},
-    TensorRule{"layers.{i}.moe.experts.gate", "model.layers.{i}.block_sparse_moe.experts.{e}.w1.weight",
-               Layout::kPerExpert},
-    TensorRule{"layers.{i}.moe.experts.up", "model.layers.{i}.block_sparse_moe.experts.{e}.w3.weight",
-               Layout::kPerExpert},
-    TensorRule{"layers.{i}.moe.experts.down", "model.layers.{i}.block_sparse_moe.experts.{e}.w2.weight",
-               Layout::kPerExpert},
-};
 // transformers 5 may write its own names, those of the other families, instead of Mixtral's.
-constexpr auto kNames = join(kLlamaNames, kBlockNames, kExpertNames);
+constexpr auto kNames = join(kLlamaNames, kBlockExpertNames, kExpertNames);
 
 ModelConfig read_config(const formats::JsonConfig& json) {
   ModelConfig config = read_decoder(json, {.rope_theta = 1e6, .windowed = Windowed::kEverywhere});
