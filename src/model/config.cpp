@@ -148,20 +148,29 @@ bool reads_long_text(const ModelConfig& config, Index positions) {
   });
 }
 
+std::string_view parameter_part_name(ParameterPart part) {
+  constexpr std::array<std::string_view, kParameterParts> kNames = {
+      "embedding", "attention", "router", "routed experts", "shared experts", "dense", "norms", "output"};
+  return kNames[static_cast<std::size_t>(part)];
+}
+
 ParameterCounts count_parameters(const ModelConfig& config) {
   ParameterCounts counts;
   for (const ParameterRow& row : parameter_table(config)) {
     const Index numel = row.shape.numel();
-    counts.total += numel;
-    if (row.of_experts) {
+    if (__builtin_add_overflow(counts.total, numel, &counts.total))
+      fail(ErrorKind::kBadInput, "the number of parameters overflows at {} {}", row.name, row.shape.to_string());
+    counts.parts[static_cast<std::size_t>(row.part)] += numel;
+    if (row.part == ParameterPart::kRoutedExperts) {
       const moe::RouterConfig& router = config.layers[static_cast<std::size_t>(row.layer)].moe->router;
-      counts.active += numel / router.experts * router.top_k;
-    } else {
-      counts.active += numel;
+      counts.active_experts += numel / router.experts * std::min(router.top_k, router.experts);
     }
-    if (row.role == autograd::ParameterRole::kEmbedding || row.role == autograd::ParameterRole::kOutput)
-      counts.embedding += numel;
   }
+  const auto part = [&](ParameterPart p) { return counts.parts[static_cast<std::size_t>(p)]; };
+  counts.active = counts.total - part(ParameterPart::kRoutedExperts) + counts.active_experts;
+  counts.embedding = part(ParameterPart::kEmbedding) + part(ParameterPart::kOutput);
+  counts.active_in_layers = counts.active - counts.embedding;
+  counts.active_without_lookup = counts.active - (config.tied_embeddings ? 0 : part(ParameterPart::kEmbedding));
   return counts;
 }
 

@@ -116,17 +116,22 @@ void check_no_other_tensors(const FolderConfig& read, const TensorFiles& files, 
 
 }  // namespace
 
-FolderConfig read_folder_config(const fs::path& folder) {
-  const JsonConfig json = JsonConfig::load(folder / kConfigFile);
+FolderConfig read_config(const JsonConfig& json) {
   FolderConfig result;
   result.family = &family_of(json);
   result.config = result.family->read_config(json);
   if (json.has(kTrainingKey)) read_training(json.object(kTrainingKey), result.config);
   result.config.validate(json.origin() + ": model");
   result.scale_block = read_scale_block(json);
-  result.prediction_layers = json.get_int_or("num_nextn_predict_layers", 0);
+  constexpr std::string_view kPredictionLayers = "num_nextn_predict_layers";
+  result.prediction_layers = json.get_int_or(kPredictionLayers, 0);
+  if (result.prediction_layers < 0)
+    fail(ErrorKind::kBadInput, "{}: found {}, expected 0 or more", json.where(kPredictionLayers),
+         result.prediction_layers);
   return result;
 }
+
+FolderConfig read_folder_config(const fs::path& folder) { return read_config(JsonConfig::load(folder / kConfigFile)); }
 
 std::vector<PlannedParameter> plan_load(const FolderConfig& read, const std::vector<ParameterRow>& rows,
                                         const TensorFiles& files, const WeightFiles& weights,

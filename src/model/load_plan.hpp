@@ -27,6 +27,7 @@ struct FolderConfig {
 };
 
 // Reads and validates it.
+FolderConfig read_config(const formats::JsonConfig& json);
 FolderConfig read_folder_config(const std::filesystem::path& folder);
 
 // The places of one parameter in the files.

@@ -13,17 +13,20 @@ class TableBuilder {
   explicit TableBuilder(const ModelConfig& config) : config_(config) {}
 
   std::vector<ParameterRow> build() {
+    part_ = ParameterPart::kEmbedding;
     add("embedding", {config_.vocab, config_.width}, ParameterRole::kEmbedding);
     for (layer_ = 0; layer_ < static_cast<Index>(config_.layers.size()); ++layer_) {
       const LayerConfig& layer = config_.layers[static_cast<std::size_t>(layer_)];
       prefix_ = fmt::format("layers.{}.", layer_);
       norm("attention_norm");
+      part_ = ParameterPart::kAttention;
       if (layer.attention.latent)
         latent_attention(layer.attention, *layer.attention.latent);
       else
         attention(layer.attention);
       if (layer.post_norms) norm("attention_post_norm");
       norm("ffn_norm");
+      part_ = ParameterPart::kDense;
       if (layer.dense) ffn("ffn.", layer.dense->activation, layer.dense->hidden);
       if (layer.moe) moe(*layer.moe);
       if (layer.post_norms) norm("ffn_post_norm");
@@ -31,6 +34,7 @@ class TableBuilder {
     layer_ = -1;
     prefix_.clear();
     norm("final_norm");
+    part_ = ParameterPart::kOutput;
     if (!config_.tied_embeddings) add("output", {config_.vocab, config_.width}, ParameterRole::kOutput);
     if (config_.output_bias) add("output_bias", {config_.vocab}, ParameterRole::kBias);
     return std::move(rows_);
@@ -38,7 +42,8 @@ class TableBuilder {
 
  private:
   void add(const std::string& name, const Shape& shape, ParameterRole role, bool writes_to_residual = false) {
-    rows_.push_back({prefix_ + name, shape, role, layer_, writes_to_residual});
+    const ParameterPart part = role == ParameterRole::kNorm ? ParameterPart::kNorms : part_;
+    rows_.push_back({{prefix_ + name, shape, part, layer_}, role, writes_to_residual});
   }
   void add_expert(const std::string& name, const Shape& shape, ParameterRole role) {
     add("moe.experts." + name, shape, role);
@@ -46,6 +51,7 @@ class TableBuilder {
   }
 
   void norm(const std::string& name) {
+    part_ = ParameterPart::kNorms;
     add(name, {config_.width}, ParameterRole::kNorm);
     if (config_.norm_bias) add(name + "_bias", {config_.width}, ParameterRole::kBias);
   }
@@ -100,12 +106,14 @@ class TableBuilder {
   void moe(const moe::MoeConfig& m) {
     const Index width = config_.width, experts = m.router.experts, hidden = m.expert.hidden;
     const Index logits = moe::logits_of(m.router);
+    part_ = ParameterPart::kRouter;
     add("moe.router", {logits, moe::router_width(m.router, width)}, ParameterRole::kRouter);
     for (const moe::RouterPartShape& part : moe::router_parts(m.router, width))
       add(fmt::format("moe.{}", part.name), {part.rows, part.cols},
           part.random ? ParameterRole::kRouter : ParameterRole::kBias);
     if (m.router.logits_bias) add("moe.router_bias", {logits}, ParameterRole::kBias);
     if (m.router.selection_bias) add("moe.selection_bias", {m.router.choices()}, ParameterRole::kBuffer);
+    part_ = ParameterPart::kRoutedExperts;
     const bool gated = kernels::is_gated(m.expert.activation);
     if (gated) add_expert("gate", {experts, hidden, width}, ParameterRole::kExpert);
     add_expert("up", {experts, hidden, width}, ParameterRole::kExpert);
@@ -118,12 +126,14 @@ class TableBuilder {
     }
     if (m.shared.hidden == 0) return;
     // The shared expert sees every token, so it is a dense network in all but name.
+    part_ = ParameterPart::kSharedExperts;
     ffn("moe.shared.", m.expert.activation, m.shared.hidden);
     if (m.shared.gated) add("moe.shared_gate", {width}, ParameterRole::kMatrix);
   }
 
   const ModelConfig& config_;
   Index layer_ = -1;
+  ParameterPart part_ = ParameterPart::kEmbedding;
   std::string prefix_;
   std::vector<ParameterRow> rows_;
 };
@@ -131,5 +141,10 @@ class TableBuilder {
 }  // namespace
 
 std::vector<ParameterRow> parameter_table(const ModelConfig& config) { return TableBuilder(config).build(); }
+
+std::vector<ParameterShape> parameter_shapes(const ModelConfig& config) {
+  const std::vector<ParameterRow> rows = parameter_table(config);
+  return {rows.begin(), rows.end()};
+}
 
 }  // namespace switchyard::model

@@ -2,19 +2,15 @@
 // The parameters that a ModelConfig has: the one place that knows their names, shapes and roles. The model is built
 // from it and predictions of its size are read off it.
 
-#include <string>
 #include <vector>
 
 #include "switchyard/autograd/value.hpp"
-#include "switchyard/model/config.hpp"
+#include "switchyard/model/parameter_shape.hpp"
 
 namespace switchyard::model {
 
-struct ParameterRow {
-  std::string name;
-  Shape shape;
+struct ParameterRow : ParameterShape {
   autograd::ParameterRole role = autograd::ParameterRole::kMatrix;
-  Index layer = -1;                 // -1 outside the layers
   bool writes_to_residual = false;  // its product is added to the residual stream
   bool of_experts = false;          // stacked, [E, ...]: a token passes through the part of its experts
 };

@@ -1,8 +1,10 @@
 #pragma once
 // A decoder-only transformer as data: one row a layer. The forward pass reads rows and never asks which model it is.
 
+#include <array>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "switchyard/kernels/rope.hpp"
@@ -97,11 +99,32 @@ struct InitConfig {
   float embedding_std = 0.0F;
 };
 
-struct ParameterCounts {
-  Index total = 0;      // every weight, tied embeddings once
-  Index active = 0;     // what one token passes through: K of E experts, shared ones; embedding row table included
-  Index embedding = 0;  // token embedding and, where not tied, the output projection
+// What a parameter is for.
+enum class ParameterPart {
+  kEmbedding,
+  kAttention,
+  kRouter,
+  kRoutedExperts,
+  kSharedExperts,
+  kDense,   // feed-forward networks of layers without experts
+  kNorms,   // those of q, k and latents included
+  kOutput,  // where it is not the embedding
 };
+inline constexpr std::size_t kParameterParts = 8;
+std::string_view parameter_part_name(ParameterPart part);  // "routed experts"
+
+// A token passes through K of the E routed experts of a layer and through everything else. Publishers count that in
+// three ways, which differ by the tables at both ends.
+struct ParameterCounts {
+  Index total = 0;                  // every parameter, a tied embedding once
+  Index active = 0;                 // (i) embedding table and output projection included
+  Index active_without_lookup = 0;  // (ii) without a table that a token reads only one row of: an untied embedding
+  Index active_in_layers = 0;       // (iii) without embedding and output
+  Index active_experts = 0;         // of routed experts alone
+  Index embedding = 0;              // embedding and output
+  std::array<Index, kParameterParts> parts{};  // all of each part
+};
+// Throws kBadInput where the number overflows.
 ParameterCounts count_parameters(const ModelConfig& config);
 
 }  // namespace switchyard::model
