@@ -29,6 +29,7 @@ void add_tokenize(CLI::App& program, Action& action);
 void add_presets(CLI::App& program, Action& action);
 void add_report(CLI::App& program, Action& action);
 void add_lab(CLI::App& program, Action& action);
+void add_plan(CLI::App& program, Action& action);
 
 // -t, shared by all commands that compute.
 void add_threads(CLI::App& command, int& threads);
