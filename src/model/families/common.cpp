@@ -324,6 +324,26 @@ const moe::MoeConfig* first_moe(const ModelConfig& config) {
   return nullptr;
 }
 
+moe::MoeConfig experts_of(const ModelConfig& config) {
+  const moe::MoeConfig* first = first_moe(config);
+  return first == nullptr ? moe::MoeConfig{} : *first;
+}
+
+moe::MoeConfig read_experts(const JsonConfig& json) {
+  moe::MoeConfig moe;
+  moe.router.experts = read_size(json, json.first_of({"num_local_experts", "num_experts"}));
+  moe.router.top_k = read_size(json, "num_experts_per_tok");
+  moe.expert.hidden = read_size(json, "intermediate_size");
+  return moe;
+}
+
+void add_experts(const ModelConfig& config, const char* count_key, nlohmann::ordered_json& json) {
+  const moe::MoeConfig moe = experts_of(config);
+  json["intermediate_size"] = moe.expert.hidden;
+  json[count_key] = moe.router.experts;
+  json["num_experts_per_tok"] = moe.router.top_k;
+}
+
 std::vector<Index> dense_layers(const ModelConfig& config) {
   std::vector<Index> layers;
   for (std::size_t i = 0; i < config.layers.size(); ++i) {

@@ -83,6 +83,12 @@ AttentionConfig first_attention(const ModelConfig& config);
 // The first row of a kind; null where there is none.
 const DenseFfnConfig* first_dense(const ModelConfig& config);
 const moe::MoeConfig* first_moe(const ModelConfig& config);
+// The MoE block of the first row that has one; where there is none one of no width.
+moe::MoeConfig experts_of(const ModelConfig& config);
+// A MoE block of the sizes that the keys of add_experts() give, with the number of experts under any of its spellings.
+moe::MoeConfig read_experts(const formats::JsonConfig& json);
+// intermediate_size, which is an expert's, the number of experts under `count_key`, and num_experts_per_tok.
+void add_experts(const ModelConfig& config, const char* count_key, nlohmann::ordered_json& json);
 std::vector<Index> dense_layers(const ModelConfig& config);
 // The number of dense layers before the first MoE layer.
 Index leading_dense_layers(const ModelConfig& config);

@@ -55,8 +55,7 @@ ModelConfig read_config(const JsonConfig& json) {
 
 nlohmann::ordered_json write_config(const ModelConfig& config) {
   using Json = nlohmann::ordered_json;
-  const moe::MoeConfig* first = first_moe(config);
-  const moe::MoeConfig moe = first == nullptr ? moe::MoeConfig{} : *first;
+  const moe::MoeConfig moe = experts_of(config);
   const AttentionConfig attention = first_attention(config);
   Json json;
   json["vocab_size"] = config.vocab;

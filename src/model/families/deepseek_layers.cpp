@@ -29,8 +29,7 @@ void place_deepseek_layers(const formats::JsonConfig& json, const moe::MoeConfig
 }
 
 void add_deepseek_layers(const ModelConfig& config, nlohmann::ordered_json& json) {
-  const moe::MoeConfig* first = first_moe(config);
-  const moe::MoeConfig moe = first == nullptr ? moe::MoeConfig{} : *first;
+  const moe::MoeConfig moe = experts_of(config);
   json["intermediate_size"] = dense_hidden(config);
   json["moe_intermediate_size"] = moe.expert.hidden;
   json["n_routed_experts"] = moe.router.experts;

@@ -32,16 +32,13 @@ ModelConfig read_config(const formats::JsonConfig& json) {
 }
 
 nlohmann::ordered_json write_config(const ModelConfig& config) {
-  const moe::MoeConfig* first = first_moe(config);
-  const moe::MoeConfig moe = first == nullptr ? moe::MoeConfig{} : *first;
+  const moe::MoeConfig moe = experts_of(config);
   nlohmann::ordered_json json = decoder_json(config);
   add_windows(config, json);
   json["attention_bias"] = first_attention(config).qkv_bias;
   json["swiglu_limit"] = shortest(moe.expert.activation.limit);
   json["swiglu_alpha"] = shortest(moe.expert.activation.slope);
-  json["intermediate_size"] = moe.expert.hidden;
-  json["num_local_experts"] = moe.router.experts;
-  json["num_experts_per_tok"] = moe.router.top_k;
+  add_experts(config, "num_local_experts", json);
   json["experts_per_token"] = moe.router.top_k;
   // Its class would put YaRN where nothing stands.
   if (!json.contains("rope_scaling")) json["rope_scaling"] = {{"rope_type", "default"}};

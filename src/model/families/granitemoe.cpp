@@ -20,12 +20,9 @@ ModelConfig read_config(const formats::JsonConfig& json) {
     fail(ErrorKind::kBadInput, "{}: found 0, expected another number: logits are divided by it",
          json.where("logits_scaling"));
   config.logit_scale = static_cast<float>(1.0 / logits_scaling);
-  moe::MoeConfig moe;
+  moe::MoeConfig moe = read_experts(json);
   moe.router.score = "logits";
   moe.router.normalise = "softmax";
-  moe.router.experts = read_size(json, json.first_of({"num_local_experts", "num_experts"}));
-  moe.router.top_k = read_size(json, "num_experts_per_tok");
-  moe.expert.hidden = read_size(json, "intermediate_size");
   const bool bias = json.get_bool_or("attention_bias", false);
   const float scale = static_cast<float>(json.get_float_or("attention_multiplier", 1.0));
   for (LayerConfig& layer : config.layers) {
@@ -37,8 +34,6 @@ ModelConfig read_config(const formats::JsonConfig& json) {
 }
 
 nlohmann::ordered_json write_config(const ModelConfig& config) {
-  const moe::MoeConfig* first = first_moe(config);
-  const moe::MoeConfig moe = first == nullptr ? moe::MoeConfig{} : *first;
   const AttentionConfig attention = first_attention(config);
   nlohmann::ordered_json json = decoder_json(config);
   json.erase("head_dim");  // its class takes the width divided by the heads
@@ -47,9 +42,7 @@ nlohmann::ordered_json write_config(const ModelConfig& config) {
   json["logits_scaling"] = 1.0 / static_cast<double>(config.logit_scale);
   json["attention_multiplier"] = shortest(attention.scale);
   json["attention_bias"] = attention.qkv_bias;
-  json["intermediate_size"] = moe.expert.hidden;
-  json["num_local_experts"] = moe.router.experts;
-  json["num_experts_per_tok"] = moe.router.top_k;
+  add_experts(config, "num_local_experts", json);
   return json;
 }
 

@@ -76,8 +76,6 @@ ModelConfig read_config(const formats::JsonConfig& json) {
 }
 
 nlohmann::ordered_json write_config(const ModelConfig& config) {
-  const moe::MoeConfig* first = first_moe(config);
-  const moe::MoeConfig moe = first == nullptr ? moe::MoeConfig{} : *first;
   const AttentionConfig attention = first_attention(config);
   nlohmann::ordered_json json = decoder_json(config);
   json["hidden_act"] = "gelu_pytorch_tanh";
@@ -85,9 +83,7 @@ nlohmann::ordered_json write_config(const ModelConfig& config) {
   json["output_multiplier_scale"] = shortest(config.logit_scale);
   json["attn_output_multiplier"] = shortest(attention.scale);
   json["max_attn_value"] = shortest(attention.softcap);
-  json["intermediate_size"] = moe.expert.hidden;
-  json["num_experts"] = moe.router.experts;
-  json["num_experts_per_tok"] = moe.router.top_k;
+  add_experts(config, "num_experts", json);
   return json;
 }
 

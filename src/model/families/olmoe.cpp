@@ -12,11 +12,8 @@ namespace {
 
 ModelConfig read_config(const formats::JsonConfig& json) {
   ModelConfig config = read_decoder(json, {.kv_heads_optional = true});
-  moe::MoeConfig moe;
-  moe.router.experts = read_size(json, json.first_of({"num_experts", "num_local_experts"}));
-  moe.router.top_k = read_size(json, "num_experts_per_tok");
+  moe::MoeConfig moe = read_experts(json);
   moe.router.normalise = json.get_bool_or("norm_topk_prob", false) ? "sum" : "none";
-  moe.expert.hidden = read_size(json, "intermediate_size");
   const bool bias = json.get_bool_or("attention_bias", false);
   const float clip = static_cast<float>(json.get_float_or("clip_qkv", 0.0));
   for (LayerConfig& layer : config.layers) {
@@ -29,14 +26,11 @@ ModelConfig read_config(const formats::JsonConfig& json) {
 }
 
 nlohmann::ordered_json write_config(const ModelConfig& config) {
-  const moe::MoeConfig* first = first_moe(config);
-  const moe::MoeConfig moe = first == nullptr ? moe::MoeConfig{} : *first;
+  const moe::MoeConfig moe = experts_of(config);
   const AttentionConfig attention = first_attention(config);
   nlohmann::ordered_json json = decoder_json(config);
   json.erase("head_dim");  // its class takes the width divided by the heads
-  json["intermediate_size"] = moe.expert.hidden;
-  json["num_experts"] = moe.router.experts;
-  json["num_experts_per_tok"] = moe.router.top_k;
+  add_experts(config, "num_experts", json);
   json["norm_topk_prob"] = moe.router.normalise == "sum";
   json["attention_bias"] = attention.qkv_bias;
   json["clip_qkv"] =

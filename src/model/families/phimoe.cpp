@@ -17,15 +17,12 @@ ModelConfig read_config(const formats::JsonConfig& json) {
   config.norm = "layer";
   config.norm_bias = true;
   config.output_bias = json.get_bool_or("lm_head_bias", false);
-  moe::MoeConfig moe;
+  moe::MoeConfig moe = read_experts(json);
   moe.router.select = "sparse-mixer";
-  moe.router.experts = read_size(json, json.first_of({"num_local_experts", "num_experts"}));
-  moe.router.top_k = read_size(json, "num_experts_per_tok");
   if (moe.router.top_k != 2)
     fail(ErrorKind::kUnsupported, "{}: found {}, only 2 is supported", json.where("num_experts_per_tok"),
          moe.router.top_k);
   moe.router.threshold = static_cast<float>(json.get_float_or("router_jitter_noise", 0.01));
-  moe.expert.hidden = read_size(json, "intermediate_size");
   const bool bias = json.get_bool_or("attention_bias", false);
   for (LayerConfig& layer : config.layers) {
     layer.attention.qkv_bias = layer.attention.output_bias = bias;
@@ -35,16 +32,13 @@ ModelConfig read_config(const formats::JsonConfig& json) {
 }
 
 nlohmann::ordered_json write_config(const ModelConfig& config) {
-  const moe::MoeConfig* first = first_moe(config);
-  const moe::MoeConfig moe = first == nullptr ? moe::MoeConfig{} : *first;
+  const moe::MoeConfig moe = experts_of(config);
   nlohmann::ordered_json json = decoder_json(config);
   json["head_dim"] = first_attention(config).head_dim;
   json["lm_head_bias"] = config.output_bias;
   json["attention_bias"] = first_attention(config).qkv_bias;
   json["router_jitter_noise"] = shortest(moe.router.threshold);
-  json["intermediate_size"] = moe.expert.hidden;
-  json["num_local_experts"] = moe.router.experts;
-  json["num_experts_per_tok"] = moe.router.top_k;
+  add_experts(config, "num_local_experts", json);
   const Index window = first_attention(config).window;
   json["sliding_window"] = window == 0 ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(window);
   return json;

@@ -32,8 +32,7 @@ void place_qwen_layers(const formats::JsonConfig& json, const moe::MoeConfig& mo
 }
 
 void add_qwen_layers(const ModelConfig& config, nlohmann::ordered_json& json) {
-  const moe::MoeConfig* first = first_moe(config);
-  const moe::MoeConfig moe = first == nullptr ? moe::MoeConfig{} : *first;
+  const moe::MoeConfig moe = experts_of(config);
   json["intermediate_size"] = dense_hidden(config);
   json["moe_intermediate_size"] = moe.expert.hidden;
   json["num_experts"] = moe.router.experts;
