@@ -14,6 +14,8 @@ namespace {
 constexpr int kDeepest = 100;
 constexpr std::int64_t kMostRepeats = 65535;  // of PCRE2
 constexpr std::string_view kWordItems = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+// Outside a class Oniguruma's word characters have those that ISO 8859-1 calls numbers, too.
+constexpr std::string_view kLooseWordItems = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
 
 struct NamedProperty {
   std::string_view name;   // small letters only, without spaces, '_' and '-'
@@ -34,7 +36,8 @@ constexpr std::array kProperties = {
     NamedProperty{"digit", R"(\p{Nd})"},
     NamedProperty{"alnum", R"(\p{Alphabetic}\p{Nd})"},
     NamedProperty{"word", kWordItems},
-    NamedProperty{"punct", R"(\p{P}\x{24}\x{2B}\x{3C}-\x{3E}\x{5E}\x{60}\x{7C}\x{7E})"},
+    NamedProperty{"punct", R"(\p{P})"},
+    NamedProperty{"posixpunct", R"(\p{P}\p{S})"},
     NamedProperty{"cntrl", R"(\p{Cc})"},
     NamedProperty{"xdigit", "0-9A-Fa-f"},
     NamedProperty{"blank", R"(\p{Zs}\x{9})"},
@@ -80,6 +83,15 @@ constexpr std::array kProperties = {
 };
 constexpr std::string_view kCategories =
     " c cc cf cn co cs l ll lm lo lt lu m mc me mn n nd nl no p pc pd pe pf pi po ps s sc sk sm so z zl zp zs ";
+
+// Properties of yes and no that PCRE2 knows by the same name.
+constexpr std::string_view kFlags =
+    " emoji emojipresentation emojimodifier emojimodifierbase emojicomponent extendedpictographic ideographic "
+    "unifiedideograph radical math dash hexdigit asciihexdigit cased caseignorable idstart idcontinue xidstart "
+    "xidcontinue "
+    "joincontrol defaultignorablecodepoint diacritic extender quotationmark patternwhitespace patternsyntax "
+    "variationselector regionalindicator graphemeextend graphemebase softdotted sentenceterminal terminalpunctuation "
+    "noncharactercodepoint ";
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
@@ -307,7 +319,7 @@ class Translator {
 
   bool escape() {
     const char c = left_.empty() ? '\0' : left_[0];
-    const std::string word = "[" + std::string(kWordItems) + "]";
+    const std::string word_items(ruby_ ? kLooseWordItems : kWordItems), word = fmt::format("[{}]", word_items);
     switch (c) {
       case 'A':
       case 'z':
@@ -327,6 +339,11 @@ class Translator {
         take_char();
         out_ += "(?:(?<=" + word + ")(?=" + word + ")|(?<!" + word + ")(?!" + word + "))";
         return false;
+      case 'w':
+      case 'W':
+        take_char();
+        out_ += c == 'w' ? word : fmt::format("[^{}]", word_items);
+        return true;
       case 'R':
       case 'X':
         if (!ruby_) break;
@@ -420,6 +437,8 @@ class Translator {
     std::string items;
     if (!script && kCategories.find(" " + key + " ") != std::string_view::npos) {
       key[0] = static_cast<char>(key[0] - ('a' - 'A'));
+      items = "\\p{" + key + "}";
+    } else if (!script && kFlags.find(" " + key + " ") != std::string_view::npos) {
       items = "\\p{" + key + "}";
     } else if (!script) {
       for (const NamedProperty& property : kProperties) {
@@ -529,6 +548,9 @@ class Translator {
       std::string name;
       while (!starts(":]")) name += take_char();
       take(":]");
+      // In Rust these are about ASCII alone.
+      if (!ruby_) unsupported(fmt::format("the class '[:{}:]'", name));
+      if (name == "punct") name = "posixpunct";
       add_property(name, negated, to);
       return;
     }

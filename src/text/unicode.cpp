@@ -62,6 +62,13 @@ bool is_ascii(std::string_view text) {
 
 UChar32 icu_character(char32_t c) { return static_cast<UChar32>(c); }
 
+// Whether the character was there in that version of Unicode: some of the library's tables are older than ICU's.
+bool is_as_old_as(char32_t c, int version) {
+  UVersionInfo age;
+  u_charAge(icu_character(c), age);
+  return age[0] <= version;
+}
+
 }  // namespace
 
 void normalize_unicode(std::string& text, NormalForm form) {
@@ -132,7 +139,8 @@ bool is_punctuation(char32_t c) {
   if (c < 0x80) {
     return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
   }
-  return (U_GET_GC_MASK(icu_character(c)) & U_GC_P_MASK) != 0;
+  // U+166D became a symbol in Unicode 12, U+111C9 a mark in Unicode 11.
+  return c == 0x166D || c == 0x111C9 || ((U_GET_GC_MASK(icu_character(c)) & U_GC_P_MASK) != 0 && is_as_old_as(c, 8));
 }
 
 bool is_word_character(char32_t c) {
@@ -143,7 +151,10 @@ bool is_word_character(char32_t c) {
          u_hasBinaryProperty(character, UCHAR_JOIN_CONTROL) != 0;
 }
 
-bool is_mark(char32_t c) { return (U_GET_GC_MASK(icu_character(c)) & U_GC_M_MASK) != 0; }
+bool is_mark(char32_t c) {
+  if (c == 0x1CF2 || c == 0x1CF3) return true;  // letters since Unicode 12
+  return c != 0x111C9 && (U_GET_GC_MASK(icu_character(c)) & U_GC_M_MASK) != 0 && is_as_old_as(c, 9);
+}
 
 std::vector<std::size_t> grapheme_ends(std::string_view text) {
   UErrorCode status = U_ZERO_ERROR;
