@@ -81,47 +81,28 @@ void make_json_tokenizers(const fs::path& root) {
     const fs::path file = entry.path() / "tokenizer.json";
     if (fs::exists(file)) put(root, "tokenizer_json", entry.path().filename().string(), read_file(file));
   }
-  put(root, "tokenizer_json", "small", R"({"version": "1.0", "added_tokens": [
+  put(root, "tokenizer_json", "small", R"json({"version": "1.0", "added_tokens": [
     {"id": 9, "content": "<|end|>", "single_word": true, "lstrip": true, "rstrip": true, "normalized": false,
      "special": true}, {"id": 10, "content": "fox", "normalized": true, "special": false}],
     "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"},
       {"type": "Prepend", "prepend": "_"}, {"type": "Replace", "pattern": {"Regex": "[a-c&&[^b]]+"}, "content": "a"},
       {"type": "Strip", "strip_left": true, "strip_right": false}]},
     "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-      {"type": "Split", "pattern": {"Regex": "(?i:'s|'ll)|\\p{N}{1,3}|\\s+(?!\\S)"
-}
-, "behavior" : "Contiguous", "invert" : true
-}, {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first", "split": true},
-      {"type": "Digits", "individual_digits": true}, {"type": "Punctuation", "behavior": "MergedWithNext"}]
-}
-,
-    "post_processor"
-    : {"type" : "TemplateProcessing", "single" : [ {"SpecialToken" : {"id" : "<|end|>", "type_id" : 0}} ]},
-      "decoder" : {
-        "type" : "Sequence",
-        "decoders" : [
-          {"type" : "ByteFallback"}, {"type" : "Replace", "pattern" : {"String" : "_"}, "content" : " "},
-          {"type" : "Fuse"}, {"type" : "Strip", "content" : " ", "start" : 1, "stop" : 0}
-        ]
-      },
-                  "model" : {
-  "type" : "BPE",
-           "dropout" : null,
-                       "unk_token" : "u",
-                                     "continuing_subword_prefix" : "",
-                                                                   "end_of_word_suffix" : "",
-                                                                                          "fuse_unk" : true,
-                                                                                                       "byte_fallback"
-      : false,
-        "ignore_merges" : true,
-                          "vocab" : {"u" : 0, "_" : 1, "t" : 2, "h" : 3, "e" : 4, "th" : 5, "the" : 6, "_the" : 7},
-                                    "merges" : [ "t h", [ "th", "e" ], "_ the" ]
-}
-})");
-  put(root, "tokenizer_json", "unigram", R"({"added_tokens": [], "normalizer": null, "pre_tokenizer": null,
+      {"type": "Split", "pattern": {"Regex": "(?i:'s|'ll)|\\p{N}{1,3}|\\s+(?!\\S)"}, "behavior": "Contiguous",
+       "invert": true}, {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first", "split": true},
+      {"type": "Digits", "individual_digits": true}, {"type": "Punctuation", "behavior": "MergedWithNext"}]},
+    "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|end|>", "type_id": 0}}]},
+    "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"},
+      {"type": "Replace", "pattern": {"String": "_"}, "content": " "}, {"type": "Fuse"},
+      {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
+    "model": {"type": "BPE", "dropout": null, "unk_token": "u", "continuing_subword_prefix": "",
+      "end_of_word_suffix": "", "fuse_unk": true, "byte_fallback": false, "ignore_merges": true,
+      "vocab": {"u": 0, "_": 1, "t": 2, "h": 3, "e": 4, "th": 5, "the": 6, "_the": 7}, "merges": ["t h", ["th", "e"],
+      "_ the"]}})json");
+  put(root, "tokenizer_json", "unigram", R"json({"added_tokens": [], "normalizer": null, "pre_tokenizer": null,
     "decoder": {"type": "Metaspace", "replacement": "_"}, "model": {"type": "Unigram", "unk_id": 0,
-    "byte_fallback": true, "vocab": [["?", 0.0], ["t", -1.5], ["he", -2], ["the", -3.25], ["<0x20>", -9]]}})");
-put(root, "tiktoken", "two", "dGg= 256\ndGhl 257\n");
+    "byte_fallback": true, "vocab": [["?", 0.0], ["t", -1.5], ["he", -2], ["the", -3.25], ["<0x20>", -9]]}})json");
+  put(root, "tiktoken", "two", "dGg= 256\ndGhl 257\n");
 }
 
 }  // namespace
