@@ -101,7 +101,7 @@ std::unique_ptr<moe::ExpertStore> make_expert_store(const MoeParameters& p) {
                     row_of(p.up_bias_EF, e),
                     row_of(p.down_bias_ED, e)};
   }
-  return std::make_unique<moe::StoredExpertStore>(std::move(weights_E));
+  return std::make_unique<moe::ResidentExpertStore>(std::move(weights_E));
 }
 
 Value ffn(Tape* tape, const Value& x_TD, kernels::Activation activation, const FfnParameters& parameters) {

@@ -85,7 +85,7 @@ std::string parameters(const plan::ModelPlan& plan) {
   if (plan.draft_parameters > 0)
     text += fmt::format(
         "  not counted: {} layer{} of multi-token prediction, about {} parameters, which generation skips\n",
-        plan.file.draft_layers, plan.file.draft_layers == 1 ? "" : "s",
+        plan.file.prediction_layers, plan.file.prediction_layers == 1 ? "" : "s",
         count(static_cast<double>(plan.draft_parameters)));
   return text;
 }

@@ -1,7 +1,7 @@
-#include <algorithm>
 #include <cmath>
 
 #include "layer.hpp"
+#include "switchyard/kernels/heads.hpp"
 
 namespace switchyard::model {
 
@@ -59,8 +59,7 @@ Value Attention::plain_cached(const Value& queries, const Value& new_keys, const
                               const Pass& pass) const {
   const Index past = pass.cache->length();
   const auto append = [past](const Value& rows, Tensor& cached) {
-    const std::span<const float> from = rows.tensor().f32();
-    std::copy(from.begin(), from.end(), cached.f32().begin() + past * cached.shape()[1]);
+    kernels::copy_matrix(rows.matrix(), cached.matrix().slice_rows(past, rows.tensor().shape()[0]));
   };
   Tensor& keys = pass.cache->keys(layer_);
   Tensor& values = pass.cache->values(layer_);

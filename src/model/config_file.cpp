@@ -15,7 +15,7 @@ ConfigFile read(const JsonConfig& json) {
   file.origin = json.origin();
   file.family = read.family->model_type;
   file.config = std::move(read.config);
-  file.draft_layers = read.prediction_layers;
+  file.prediction_layers = read.prediction_layers;
   for (const std::string_view key : {"torch_dtype", "dtype"}) {
     if (json.is_string(key)) file.stored.dtype = json.get_string(key);
   }

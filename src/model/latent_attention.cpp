@@ -1,10 +1,9 @@
 // Multi-head latent attention. DeepSeek-AI 2024, arXiv 2405.04434, section 2.1, and its appendix C for the absorbed
 // form.
 
-#include <algorithm>
-
 #include "layer.hpp"
 #include "switchyard/base/parallel.hpp"
+#include "switchyard/kernels/heads.hpp"
 #include "switchyard/kernels/matmul.hpp"
 
 namespace switchyard::model {
@@ -24,7 +23,7 @@ bool absorbing_pays(const LatentConfig& latent, const kernels::AttentionShape& s
 
 Value copy_of(ConstMatrix m) {
   Tensor copy = Tensor::uninitialized(DType::kF32, {m.rows, m.cols});
-  for (Index i = 0; i < m.rows; ++i) std::copy_n(m.row(i), m.cols, copy.matrix().row(i));
+  kernels::copy_matrix(m, copy.matrix());
   return Value(std::move(copy));
 }
 
@@ -50,11 +49,9 @@ Value Attention::latent(Tape* tape, const Value& x_TD, const Pass& pass) const {
   Tensor& cached = pass.cache->keys(layer_);
   const Index past = pass.cache->length();
   whole.keys = past + whole.queries;
-  for (Index i = 0; i < whole.queries; ++i) {
-    float* row = cached.matrix().row(past + i);
-    std::copy_n(latent_TR.matrix().row(i), l.rank, row);
-    std::copy_n(rope_TR.matrix().row(i), l.rope_dim, row + l.rank);
-  }
+  const Matrix added = cached.matrix().slice_rows(past, whole.queries);
+  kernels::copy_matrix(latent_TR.matrix(), added.slice_cols(0, l.rank));
+  kernels::copy_matrix(rope_TR.matrix(), added.slice_cols(l.rank, l.rope_dim));
   const ConstMatrix rows = std::as_const(cached).matrix().slice_rows(0, whole.keys);
   if (absorbing_pays(l, whole)) return absorbed(q, rows, whole);
   return naive(nullptr, q, copy_of(rows.slice_cols(0, l.rank)), copy_of(rows.slice_cols(l.rank, l.rope_dim)), whole);
@@ -86,7 +83,7 @@ Value Attention::absorbed(const Value& q, ConstMatrix cached, const kernels::Att
       const Matrix to = queries.matrix().slice_cols(h * stored, stored);
       kernels::matmul_nt(from.slice_cols(0, key_dim), head(h).slice_rows(0, key_dim).transposed(),
                          to.slice_cols(0, l.rank));
-      for (Index t = 0; t < shape.queries; ++t) std::copy_n(from.row(t) + key_dim, l.rope_dim, to.row(t) + l.rank);
+      kernels::copy_matrix(from.slice_cols(key_dim, l.rope_dim), to.slice_cols(l.rank, l.rope_dim));
     }
   });
 

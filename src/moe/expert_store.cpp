@@ -65,11 +65,11 @@ ResidentExpertStore::ResidentExpertStore(const Tensor& gate_EFD, const Tensor& u
 ResidentExpertStore::ResidentExpertStore(const Tensor& gate_EFD, const Tensor& up_EFD, const Tensor& down_EDF,
                                          const Tensor& gate_bias_EF, const Tensor& up_bias_EF,
                                          const Tensor& down_bias_ED)
-    : weights_E_(views_of<kernels::FfnWeights>(gate_EFD, up_EFD, down_EDF, gate_bias_EF, up_bias_EF, down_bias_ED)) {}
+    : ResidentExpertStore(
+          views_of<kernels::FfnWeights>(gate_EFD, up_EFD, down_EDF, gate_bias_EF, up_bias_EF, down_bias_ED)) {}
 
-ExpertLease ResidentExpertStore::acquire(std::span<const std::int32_t>) { return {weights_E_, nullptr}; }
-
-StoredExpertStore::StoredExpertStore(std::vector<kernels::FfnWeights> weights_E, std::shared_ptr<const void> keep_alive)
+ResidentExpertStore::ResidentExpertStore(std::vector<kernels::FfnWeights> weights_E,
+                                         std::shared_ptr<const void> keep_alive)
     : weights_E_(std::move(weights_E)), keep_alive_(std::move(keep_alive)) {
   const auto bias_fits = [](std::span<const float> bias, const WeightView& matrix) {
     return bias.empty() || static_cast<Index>(bias.size()) == matrix.rows;
@@ -91,7 +91,7 @@ StoredExpertStore::StoredExpertStore(std::vector<kernels::FfnWeights> weights_E,
   }
 }
 
-ExpertLease StoredExpertStore::acquire(std::span<const std::int32_t>) { return {weights_E_, keep_alive_}; }
+ExpertLease ResidentExpertStore::acquire(std::span<const std::int32_t>) { return {weights_E_, keep_alive_}; }
 
 std::vector<kernels::FfnGradients> expert_gradients(Tensor& gate_EFD, Tensor& up_EFD, Tensor& down_EDF) {
   Tensor none;

@@ -4,13 +4,15 @@
 #include <cmath>
 
 #include "switchyard/base/error.hpp"
+#include "switchyard/model/kv_cache.hpp"
+#include "switchyard/model/transformer.hpp"
 
 namespace switchyard::plan {
 namespace {
 
 using model::ParameterPart;
 
-constexpr double kCacheBytes = 4.0;  // model::KvCache holds float32
+constexpr auto kCacheBytes = static_cast<double>(model::KvCache::kNumberBytes);
 
 double visible(const AttentionCost& layer, double positions) {
   return layer.window == 0 ? positions : std::min(positions, static_cast<double>(layer.window));
@@ -151,8 +153,9 @@ PassCost prefill_cost(const CostModel& cost, Index tokens) {
   pass.weight_bytes = cost.output_bytes;
   pass.flops = 2.0 * (static_cast<double>(tokens) * active_layer_parameters(cost) + cost.output_parameters);
   // Sums over whole chunks, then the rest, in closed form: a prompt of any length is predicted at once.
-  const auto all = static_cast<double>(tokens), chunk = static_cast<double>(kPrefillChunk);
-  const auto chunks = static_cast<double>(tokens / kPrefillChunk), rest = static_cast<double>(tokens % kPrefillChunk);
+  const auto all = static_cast<double>(tokens), chunk = static_cast<double>(model::kPrefillChunk);
+  const auto chunks = static_cast<double>(tokens / model::kPrefillChunk),
+             rest = static_cast<double>(tokens % model::kPrefillChunk);
   pass.weight_bytes += chunks * (cost.layer_bytes + experts_bytes(cost, chunk));
   if (rest > 0.0) pass.weight_bytes += cost.layer_bytes + experts_bytes(cost, rest);
   for (const AttentionCost& layer : cost.attention) {

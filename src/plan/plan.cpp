@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "switchyard/base/error.hpp"
+#include "switchyard/model/kv_cache.hpp"
 
 namespace switchyard::plan {
 namespace {
@@ -18,7 +19,8 @@ Index added(Index a, Index b) {
   return sum;
 }
 
-// Numbers in 4 or 2 bytes.
+constexpr Index kHeld = model::KvCache::kNumberBytes, kHalf = 2;  // bytes of a cached number: here, and in 16 bits
+
 Index cache_bytes(const model::ModelConfig& config, Index positions, bool windows_bound, Index element) {
   Index bytes = 0;
   if (__builtin_mul_overflow(cached_numbers(config, positions, windows_bound), element, &bytes))
@@ -80,14 +82,14 @@ FormatPlan plan_format(const ModelPlan& plan, const WeightFormat& format) {
 // A layer like the last with norms of the embedding, of the hidden state and before the shared output, and a matrix
 // that joins the two. DeepSeek-AI 2024, arXiv 2412.19437, section 2.2; embedding and output are the model's.
 Index draft_parameters(const model::ConfigFile& file) {
-  if (file.draft_layers == 0) return 0;
+  if (file.prediction_layers == 0) return 0;
   const Index last = static_cast<Index>(file.config.layers.size()) - 1, width = file.config.width;
   Index sum = 2 * width * width + 3 * width;
   for (const model::ParameterShape& parameter : model::parameter_shapes(file.config))
     if (parameter.layer == last) sum = added(sum, parameter.shape.numel());
   Index all = 0;
-  if (__builtin_mul_overflow(sum, file.draft_layers, &all))
-    fail(ErrorKind::kBadInput, "the number of parameters of {} draft layers overflows", file.draft_layers);
+  if (__builtin_mul_overflow(sum, file.prediction_layers, &all))
+    fail(ErrorKind::kBadInput, "the number of parameters of {} draft layers overflows", file.prediction_layers);
   return all;
 }
 
@@ -98,7 +100,7 @@ Index memory_needed(const model::ModelConfig& config, Index weight_bytes, Index 
   // Far above any machine, and a double beyond it would not be an Index.
   constexpr double kMost = 9.0e18;
   const double all =
-      weights + static_cast<double>(kFixedMemory) + static_cast<double>(cache_bytes(config, context, false, 4));
+      weights + static_cast<double>(kFixedMemory) + static_cast<double>(cache_bytes(config, context, false, kHeld));
   return static_cast<Index>(std::min(all, kMost));
 }
 
@@ -121,8 +123,8 @@ ModelPlan plan_model(model::ConfigFile file, const Machine& machine, PlanOptions
   plan.counts = model::count_parameters(config);
   plan.draft_parameters = draft_parameters(plan.file);
   for (const Index context : plan.options.contexts)
-    plan.caches.push_back({context, cache_bytes(config, context, false, 4), cache_bytes(config, context, true, 4),
-                           cache_bytes(config, context, true, 2)});
+    plan.caches.push_back({context, cache_bytes(config, context, false, kHeld),
+                           cache_bytes(config, context, true, kHeld), cache_bytes(config, context, true, kHalf)});
   for (const WeightFormat& format : weight_formats()) plan.formats.push_back(plan_format(plan, format));
   std::stable_sort(plan.formats.begin(), plan.formats.end(),
                    [](const FormatPlan& a, const FormatPlan& b) { return a.bytes > b.bytes; });

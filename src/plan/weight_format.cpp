@@ -94,7 +94,7 @@ const WeightFormat& find_weight_format(std::string_view name) {
   fail(ErrorKind::kUsage, "unknown data type \"{}\", known are {}", name, known);
 }
 
-const WeightFormat* stored_format(const model::StoredWeights& stored) {
+const WeightFormat* stored_format(const model::StatedStorage& stored) {
   if (stored.quantisation == "fp8" || stored.quantisation == "mxfp4") return &find_weight_format(stored.quantisation);
   if (!stored.quantisation.empty()) return nullptr;
   if (stored.dtype == "float32") return &find_weight_format("float32");

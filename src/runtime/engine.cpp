@@ -11,9 +11,6 @@
 namespace switchyard::runtime {
 namespace {
 
-// Tokens a forward pass while a prompt is read: enough rows for full matrix products, few enough to bound memory.
-constexpr Index kPrefillChunk = 512;
-
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
@@ -27,10 +24,6 @@ std::shared_ptr<Engine> Engine::load(const std::filesystem::path& path, bool map
   engine->tokenizer_ = std::move(loaded.tokenizer);
   engine->folder_ = folder;
   engine->family_ = loaded.family;
-  if (engine->tokenizer_ && engine->tokenizer_->vocab_size() > engine->config().vocab) {
-    fail(ErrorKind::kBadInput, "{}: the tokenizer has {} ids, but the model's vocab_size is {}", folder.string(),
-         engine->tokenizer_->vocab_size(), engine->config().vocab);
-  }
   return engine;
 }
 
@@ -53,7 +46,7 @@ void check_ids(std::span<const std::int32_t> ids, Index vocab) {
 Session::Session(model::Transformer& transformer, Index capacity, Index chunk)
     : transformer_(&transformer),
       cache_(transformer.config(), capacity == 0 ? transformer.config().max_positions : capacity),
-      chunk_(chunk == 0 ? kPrefillChunk : chunk) {}
+      chunk_(chunk == 0 ? model::kPrefillChunk : chunk) {}
 
 std::span<const float> Session::append(std::span<const std::int32_t> ids) {
   require(!ids.empty(), "no tokens to append");

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <mutex>
 
 #include "switchyard/base/error.hpp"
@@ -14,7 +15,7 @@ constexpr Index kGrain = 1 << 18;
 
 // Elements of type U whose bits, without the sign, are at least `least`: IEEE's infinity, above which lie the NaN.
 template <class U>
-NotFinite find_above(std::span<const std::byte> bytes, U mask, U least) {
+NotFinite find_above(std::span<const std::byte> bytes, U least, U mask = std::numeric_limits<U>::max() >> 1U) {
   NotFinite found;
   std::mutex mutex;
   const auto count = static_cast<Index>(bytes.size() / sizeof(U));
@@ -39,17 +40,17 @@ NotFinite find_above(std::span<const std::byte> bytes, U mask, U least) {
 NotFinite find_not_finite(DType dtype, std::span<const std::byte> bytes) {
   switch (dtype) {
     case DType::kF32:
-      return find_above<std::uint32_t>(bytes, 0x7FFFFFFFU, 0x7F800000U);
+      return find_above<std::uint32_t>(bytes, 0x7F800000U);
     case DType::kF64:
-      return find_above<std::uint64_t>(bytes, 0x7FFFFFFFFFFFFFFFULL, 0x7FF0000000000000ULL);
+      return find_above<std::uint64_t>(bytes, 0x7FF0000000000000ULL);
     case DType::kF16:
-      return find_above<std::uint16_t>(bytes, 0x7FFFU, 0x7C00U);
+      return find_above<std::uint16_t>(bytes, 0x7C00U);
     case DType::kBF16:
-      return find_above<std::uint16_t>(bytes, 0x7FFFU, 0x7F80U);
+      return find_above<std::uint16_t>(bytes, 0x7F80U);
     case DType::kF8E4M3:
-      return find_above<std::uint8_t>(bytes, 0x7FU, 0x7FU);
+      return find_above<std::uint8_t>(bytes, 0x7FU);
     case DType::kF8E5M2:
-      return find_above<std::uint8_t>(bytes, 0x7FU, 0x7CU);
+      return find_above<std::uint8_t>(bytes, 0x7CU);
     case DType::kF8E8M0:
       return find_above<std::uint8_t>(bytes, 0xFFU, 0xFFU);
     default:

@@ -1,5 +1,7 @@
 #include "pipeline_tokenizer.hpp"
 
+#include <algorithm>
+
 #include "switchyard/base/atomic_file.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/text/utf8.hpp"
@@ -10,9 +12,7 @@ namespace {
 class PipelineTokenizer final : public Tokenizer {
  public:
   explicit PipelineTokenizer(Pipeline pipeline) : p_(std::move(pipeline)) {
-    std::int32_t limit = p_.tokens.id_limit();
-    for (const AddedToken& token : p_.added) limit = std::max(limit, token.id + 1);
-    added_of_id_.assign(static_cast<std::size_t>(limit), -1);
+    added_of_id_.assign(static_cast<std::size_t>(p_.id_limit()), -1);
     RegexScratch scratch;
     std::vector<AddedTokenMatcher::Entry> raw, normalized;
     for (std::size_t i = 0; i < p_.added.size(); ++i) {
@@ -177,6 +177,19 @@ class PipelineTokenizer final : public Tokenizer {
 };
 
 }  // namespace
+
+std::int32_t Pipeline::id_limit() const {
+  std::int32_t limit = tokens.id_limit();
+  for (const AddedToken& token : added) limit = std::max(limit, token.id + 1);
+  return limit;
+}
+
+std::int32_t Pipeline::find(std::string_view token) const {
+  for (const AddedToken& one : added) {
+    if (one.content == token) return one.id;
+  }
+  return tokens.find(token);
+}
 
 std::unique_ptr<Tokenizer> make_pipeline_tokenizer(Pipeline pipeline) {
   return std::make_unique<PipelineTokenizer>(std::move(pipeline));

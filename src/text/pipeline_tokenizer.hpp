@@ -34,6 +34,9 @@ struct Pipeline {
   SpecialTokens special;
   bool parse_special = true;  // encode() finds special tokens in the text
   Files files;                // what save() writes
+
+  std::int32_t id_limit() const;                    // the highest id + 1, added tokens included
+  std::int32_t find(std::string_view token) const;  // an added token's id, or a token's; -1 where there is none
 };
 
 // Throws kBadInput where parts do not fit together.

@@ -173,15 +173,8 @@ std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(std::string_view content, con
       if (!named[static_cast<std::size_t>(i)]) add(first + i, fmt::format("<|reserved_token_{}|>", first + i), true);
     }
   }
-  std::int32_t limit = pipeline.tokens.id_limit();
-  for (const AddedToken& token : pipeline.added) limit = std::max(limit, token.id + 1);
-  const auto find = [&](std::string_view token) {
-    for (const AddedToken& added : pipeline.added) {
-      if (added.content == token) return added.id;
-    }
-    return pipeline.tokens.find(token);
-  };
-  pipeline.special = resolve_special_tokens(settings, limit, find, std::nullopt);
+  const auto find = [&](std::string_view token) { return pipeline.find(token); };
+  pipeline.special = resolve_special_tokens(settings, pipeline.id_limit(), find, std::nullopt);
   return make_pipeline_tokenizer(std::move(pipeline));
 }
 

@@ -228,15 +228,9 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view json, const std:
     fail(ErrorKind::kBadInput, "{}: has no tokens", name);
   }
 
-  std::int32_t limit = pipeline.tokens.id_limit();
-  for (const AddedToken& token : pipeline.added) limit = std::max(limit, token.id + 1);
-  const auto find = [&](std::string_view token) {
-    for (const AddedToken& added : pipeline.added) {
-      if (added.content == token) return added.id;
-    }
-    return pipeline.tokens.find(token);
-  };
-  pipeline.special = resolve_special_tokens(settings, limit, find, begin_of_template(root.get("post_processor"), find));
+  const auto find = [&](std::string_view token) { return pipeline.find(token); };
+  pipeline.special =
+      resolve_special_tokens(settings, pipeline.id_limit(), find, begin_of_template(root.get("post_processor"), find));
   return make_pipeline_tokenizer(std::move(pipeline));
 }
 

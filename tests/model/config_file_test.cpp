@@ -30,7 +30,7 @@ TEST(ConfigFileTest, IsReadFromAFileAFolderAndARun) {
   EXPECT_EQ(file.config.layers.size(), 2U);
   EXPECT_EQ(file.stored.dtype, "bfloat16");
   EXPECT_EQ(file.stored.quantisation, "");
-  EXPECT_EQ(file.draft_layers, 0);
+  EXPECT_EQ(file.prediction_layers, 0);
 
   write(folder / "model/config.json", kConfig + "}");
   EXPECT_EQ(read_config_file(folder / "model").config.width, 8);
@@ -46,7 +46,7 @@ TEST(ConfigFileTest, SaysHowTheCheckpointIsStored) {
   EXPECT_EQ(file.origin, "here");
   EXPECT_EQ(file.stored.dtype, "float16");
   EXPECT_EQ(file.stored.quantisation, "fp8");
-  EXPECT_EQ(file.draft_layers, 1);
+  EXPECT_EQ(file.prediction_layers, 1);
 }
 
 TEST(ConfigFileTest, BadInput) {

@@ -85,7 +85,7 @@ WeightView view(DType dtype, Index rows, Index cols) {
   return w;
 }
 
-TEST(StoredExpertStore, LeasesTheViewsAndHoldsTheirMemory) {
+TEST(ResidentExpertStore, LeasesTheViewsAndHoldsTheirMemory) {
   const std::vector<float> bias(5, 1.0F);
   std::vector<kernels::FfnWeights> experts = {
       {view(DType::kBF16, 5, 4), view(DType::kF4, 5, 4), view(DType::kF32, 4, 5), {}, bias, {}},
@@ -94,7 +94,7 @@ TEST(StoredExpertStore, LeasesTheViewsAndHoldsTheirMemory) {
   const std::weak_ptr<int> watch = memory;
   ExpertLease lease;
   {
-    StoredExpertStore store(experts, std::move(memory));
+    ResidentExpertStore store(experts, std::move(memory));
     EXPECT_EQ(store.experts(), 2);
     lease = store.acquire(std::vector<std::int32_t>{1, 0});
     ASSERT_EQ(lease.weights_E.size(), 2U);
@@ -105,14 +105,14 @@ TEST(StoredExpertStore, LeasesTheViewsAndHoldsTheirMemory) {
   EXPECT_FALSE(watch.expired());
   lease = {};
   EXPECT_TRUE(watch.expired());
-  EXPECT_EQ(StoredExpertStore({}).experts(), 0);
+  EXPECT_EQ(ResidentExpertStore({}).experts(), 0);
 }
 
-TEST(StoredExpertStore, RefusesWhatDoesNotFit) {
+TEST(ResidentExpertStore, RefusesWhatDoesNotFit) {
   const WeightView wide = view(DType::kBF16, 5, 4), tall = view(DType::kBF16, 4, 5), none;
   const std::vector<float> four(4);
   const auto refused = [](std::vector<kernels::FfnWeights> experts) {
-    return error_of(ErrorKind::kInternal, [&] { StoredExpertStore{experts}; });
+    return error_of(ErrorKind::kInternal, [&] { ResidentExpertStore{experts}; });
   };
   EXPECT_EQ(refused({{wide, wide, wide}}), "expert 0 has gate [5, 4], up [5, 4], down [5, 4], the first one up [5, 4]");
   EXPECT_EQ(refused({{wide, wide, tall}, {none, wide, tall}}),

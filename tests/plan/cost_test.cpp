@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 
 #include "support/error_of.hpp"
+#include "switchyard/model/transformer.hpp"
 #include "switchyard/plan/plan.hpp"
 
 namespace switchyard::plan {
@@ -130,8 +131,8 @@ PassCost prefill_slowly(const CostModel& cost, Index tokens) {
   PassCost pass;
   pass.weight_bytes = cost.output_bytes;
   pass.flops = 2.0 * cost.output_parameters;
-  for (Index begin = 0; begin < tokens; begin += kPrefillChunk) {
-    const Index end = std::min(tokens, begin + kPrefillChunk);
+  for (Index begin = 0; begin < tokens; begin += model::kPrefillChunk) {
+    const Index end = std::min(tokens, begin + model::kPrefillChunk);
     pass.weight_bytes += cost.layer_bytes;
     for (const ExpertsCost& e : cost.experts)
       pass.weight_bytes += e.bytes / static_cast<double>(e.experts) *
@@ -263,7 +264,7 @@ TEST(Plans, CachesAndDefaults) {
 
 TEST(Plans, DraftLayersAreToldButNotCounted) {
   model::ConfigFile file = small();
-  file.draft_layers = 2;
+  file.prediction_layers = 2;
   const ModelPlan plan = plan_model(file, machine_of(1 << 30));
   EXPECT_EQ(plan.counts.total, 3720);
   // A layer (192 + 16 + 32 + 1536), a matrix of 8 x 16 and three norms, twice.

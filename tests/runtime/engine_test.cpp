@@ -73,6 +73,41 @@ TEST(Session, ALongPromptIsReadInChunks) {
                             model::model_tolerance(transformer.config(), 2)));
 }
 
+// A text that grows beyond what its keys were rotated for is rotated anew, also where the border lies within a prompt.
+TEST(Session, CrossesTheBorderOfLongRope) {
+  model::ModelConfig config = mixed_config();
+  for (model::LayerConfig& layer : config.layers) {
+    const auto pairs = static_cast<std::size_t>(model::rotary_elements(layer.attention) / 2);
+    kernels::RopeScaling& scaling = layer.attention.rope_scaling;
+    scaling.kind = "longrope";
+    scaling.original_positions = 9.0;
+    scaling.short_factors.assign(pairs, 1.0);
+    scaling.long_factors.assign(pairs, 3.0);
+    scaling.magnitude = 1.1;
+    scaling.long_magnitude = 1.3;
+  }
+  model::Transformer transformer = make_model(config);
+  const Ids ids = model::random_ids(20, config.vocab, 8);
+  const double tolerance = model::model_tolerance(config, 2);
+  for (const std::size_t piece : {1U, 4U, 20U}) {
+    Session session(transformer, 0, 3);
+    for (std::size_t begin = 0; begin < ids.size(); begin += piece) {
+      const std::size_t end = std::min(begin + piece, ids.size());
+      session.append(std::span(ids).subspan(begin, end - begin));
+      const std::vector<float> expected = last_logits(transformer, std::span(ids).first(end));
+      EXPECT_TRUE(oracle::close(session.logits(), oracle::to_double(expected), tolerance)) << piece << ", " << end;
+    }
+  }
+  // The two tables do differ: the border is not crossed in vain.
+  model::ForwardCall call;
+  call.sequence = 9;
+  const auto short_text = transformer.forward(std::span(ids).first(9), call);
+  call.text_length = 10;
+  const auto long_text = transformer.forward(std::span(ids).first(9), call);
+  EXPECT_FALSE(oracle::close(short_text.hidden_TD.tensor().f32(), oracle::to_double(long_text.hidden_TD.tensor().f32()),
+                             10.0 * tolerance));
+}
+
 TEST(Session, SameBitsAtAnyNumberOfThreads) {
   model::Transformer transformer = make_model(mixed_config());
   const Ids ids = model::random_ids(30, transformer.config().vocab, 5);
@@ -216,6 +251,24 @@ TEST_F(Generate, EndsAtTheEndToken) {
   const Generation result = run({5, 6, 7}, options);
   EXPECT_EQ(result.ids, Ids(whole.begin(), first));
   EXPECT_TRUE(result.ended);
+}
+
+TEST_F(Generate, DrawsOnlyIdsThatHaveAToken) {
+  const Ids free = expected({5, 6, 7}, 12);
+  GenerateOptions options = most(12);
+  options.vocab = *std::max_element(free.begin(), free.end());  // the highest that is drawn otherwise is left out
+  const Generation result = run({5, 6, 7}, options);
+  EXPECT_EQ(result.ids.size(), 12U);
+  for (const std::int32_t id : result.ids) EXPECT_LT(id, options.vocab);
+  EXPECT_NE(result.ids, free);
+}
+
+TEST_F(Generate, AnyOfSeveralEndTokensEndsIt) {
+  const Ids whole = expected({5, 6, 7}, 12);
+  GenerateOptions options = most(12);
+  options.ends = {whole[9], whole[4]};
+  const auto first = std::find_first_of(whole.begin(), whole.end(), options.ends.begin(), options.ends.end());
+  EXPECT_EQ(run({5, 6, 7}, options).ids, Ids(whole.begin(), first));
 }
 
 TEST_F(Generate, TheListenerMayStopIt) {

@@ -231,17 +231,20 @@ void read_windows(const JsonConfig& json, const DecoderDefaults& defaults, Model
     config.layers[i].attention.window = slides[i] && window < config.max_positions ? window : 0;
 }
 
-ModelConfig read_decoder(const JsonConfig& json, const DecoderDefaults& defaults) {
+ModelConfig read_sizes(const JsonConfig& json) {
   check_quantisation(json);
-  expect_string(json, "hidden_act", defaults.activation);
-
   ModelConfig config;
   config.vocab = read_size(json, "vocab_size");
   config.width = read_size(json, "hidden_size");
   config.max_positions = read_size(json, "max_position_embeddings");
   config.norm_eps = static_cast<float>(json.get_float("rms_norm_eps"));
   config.tied_embeddings = json.get_bool_or("tie_word_embeddings", false);
+  return config;
+}
 
+ModelConfig read_decoder(const JsonConfig& json, const DecoderDefaults& defaults) {
+  expect_string(json, "hidden_act", "silu");
+  ModelConfig config = read_sizes(json);
   LayerConfig layer;
   AttentionConfig& attention = layer.attention;
   attention.heads = read_size(json, "num_attention_heads");

@@ -41,7 +41,6 @@ struct DecoderDefaults {
   bool kv_heads_optional = false;  // absent: as many as heads
   Windowed windowed = Windowed::kNone;
   std::string_view window_switch = "";  // the key that turns sliding_window on; empty: it is always on
-  std::string_view activation = "silu";
 };
 
 // Rotary embedding of a head of `head_dim` elements: theta, how many elements, and how frequencies are stretched. Both
@@ -66,6 +65,8 @@ std::size_t read_layers(const formats::JsonConfig& json, std::string_view key = 
 // Sets the windows of all layers.
 void read_windows(const formats::JsonConfig& json, const DecoderDefaults& defaults, ModelConfig& config);
 
+// The sizes and switches of the whole model, without layers.
+ModelConfig read_sizes(const formats::JsonConfig& json);
 // Everything but biases, q/k norms and feed-forward networks. One row a layer, all with the same attention but for its
 // window.
 ModelConfig read_decoder(const formats::JsonConfig& json, const DecoderDefaults& defaults);

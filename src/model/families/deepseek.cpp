@@ -21,8 +21,7 @@ ModelConfig read_config(const formats::JsonConfig& json) {
   moe::MoeConfig moe = read_deepseek_experts(json);
   // Its code leaves the weight of a single expert as it is, whatever norm_topk_prob says.
   moe.router.normalise = json.get_bool_or("norm_topk_prob", false) && moe.router.top_k > 1 ? "sum" : "none";
-  const Index step = json.has("moe_layer_freq") ? read_size(json, "moe_layer_freq") : 1;
-  place_deepseek_layers(json, moe, step, config);
+  place_deepseek_layers(json, moe, read_layer_step(json), config);
   const bool bias = json.get_bool_or("attention_bias", false);
   for (LayerConfig& layer : config.layers) layer.attention.qkv_bias = layer.attention.output_bias = bias;
   return config;

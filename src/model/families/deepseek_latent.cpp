@@ -9,15 +9,8 @@
 namespace switchyard::model {
 
 ModelConfig read_latent_decoder(const formats::JsonConfig& json) {
-  check_quantisation(json);
   expect_string(json, "hidden_act", "silu");
-  ModelConfig config;
-  config.vocab = read_size(json, "vocab_size");
-  config.width = read_size(json, "hidden_size");
-  config.max_positions = read_size(json, "max_position_embeddings");
-  config.norm_eps = static_cast<float>(json.get_float("rms_norm_eps"));
-  config.tied_embeddings = json.get_bool_or("tie_word_embeddings", false);
-
+  ModelConfig config = read_sizes(json);
   LayerConfig layer;
   AttentionConfig& attention = layer.attention;
   LatentConfig latent;

@@ -15,6 +15,10 @@ moe::MoeConfig read_deepseek_experts(const formats::JsonConfig& json) {
   return moe;
 }
 
+Index read_layer_step(const formats::JsonConfig& json) {
+  return json.has("moe_layer_freq") ? read_size(json, "moe_layer_freq") : 1;
+}
+
 void place_deepseek_layers(const formats::JsonConfig& json, const moe::MoeConfig& moe, Index step,
                            ModelConfig& config) {
   const Index leading = read_count_or(json, "first_k_dense_replace", 0);

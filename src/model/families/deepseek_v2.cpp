@@ -31,8 +31,7 @@ ModelConfig read_config(const formats::JsonConfig& json) {
   } else {
     moe.router.scale = static_cast<float>(json.get_float_or("routed_scaling_factor", 1.0));
   }
-  const Index step = json.has("moe_layer_freq") ? read_size(json, "moe_layer_freq") : 1;
-  place_deepseek_layers(json, moe, step, config);
+  place_deepseek_layers(json, moe, read_layer_step(json), config);
   return config;
 }
 

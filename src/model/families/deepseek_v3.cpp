@@ -23,8 +23,7 @@ ModelConfig read_config(const formats::JsonConfig& json) {
   moe.router.normalise = json.get_bool_or("norm_topk_prob", true) ? "sum" : "none";
   moe.router.scale = static_cast<float>(json.get_float_or("routed_scaling_factor", 2.5));
   read_groups(json, "top-2-sum", moe.router);
-  const Index step = json.has("moe_layer_freq") ? read_size(json, "moe_layer_freq") : 1;
-  place_deepseek_layers(json, moe, step, config);
+  place_deepseek_layers(json, moe, read_layer_step(json), config);
   return config;
 }
 

@@ -47,9 +47,8 @@ void grouped_ffn_forward(Activation activation, ConstMatrix x_TD, const GroupedR
 // Given dL/dy as d_y_TD, *one row a token* (the combine is a sum, so every slot of a token sees the same gradient):
 //   d_x_SD[s]        = gradient of slot s with respect to its input row (the caller sums a token's slots in order)
 //   d_weight_S[s]    = <d_y_TD[token_s], down_e(h)>, computed as <down_e^T d_y, h> + <d_y, bias>, so y need not be kept
-//   gradients[e]    += gradients of the weights and biases; an expert without rows is left as it is. Pass an empty span
-//   where
-//                      the experts are frozen.
+//   gradients[e]    += gradients of the weights and biases; an expert without rows is left as it is. Pass an empty
+//                      span where the experts are frozen.
 // Weights must be float32 matrices (WeightView::is_matrix; kInternal otherwise).
 void grouped_ffn_backward(Activation activation, ConstMatrix x_TD, const GroupedRows& rows,
                           std::span<const FfnWeights> experts, const GroupedFfnSaved& saved, ConstMatrix d_y_TD,

@@ -11,7 +11,7 @@
 namespace switchyard::model {
 
 // How the checkpoint says that it holds its weights. "" where it does not say.
-struct StoredWeights {
+struct StatedStorage {
   std::string dtype;         // "bfloat16": torch_dtype of transformers 4, dtype of 5
   std::string quantisation;  // quantization_config.quant_method: "fp8", "mxfp4"
 };
@@ -20,8 +20,8 @@ struct ConfigFile {
   std::string origin;  // the file, or what parse_config() was told
   std::string family;  // model_type
   ModelConfig config;  // valid
-  StoredWeights stored;
-  Index draft_layers = 0;  // layers of multi-token prediction behind the model's own, which `config` leaves out
+  StatedStorage stored;
+  Index prediction_layers = 0;  // layers of multi-token prediction behind the model's own, which `config` leaves out
 };
 
 // `path` is a model folder, a run folder (its last checkpoint counts) or the file itself under any name. Throws as

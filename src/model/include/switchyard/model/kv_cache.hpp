@@ -11,6 +11,7 @@ namespace switchyard::model {
 // One sequence. Rows are positions; grows by doubling up to capacity. Not synchronised.
 class KvCache {
  public:
+  static constexpr Index kNumberBytes = 4;  // float32
   KvCache(const ModelConfig& config, Index capacity);
 
   Index length() const { return length_; }

@@ -16,6 +16,9 @@
 
 namespace switchyard::model {
 
+// Tokens that a session reads in one forward pass: enough rows for full matrix products, few enough to bound memory.
+inline constexpr Index kPrefillChunk = 512;
+
 // One forward pass over batch * sequence tokens, rows [batch, sequence].
 struct ForwardCall {
   autograd::Tape* tape = nullptr;  // null: nothing is recorded

@@ -32,29 +32,19 @@ class ExpertStore {
 // Every expert of the store.
 ExpertLease acquire_all(ExpertStore& store);
 
-// Experts that are in memory anyway: three stacked float32 tensors, gate and up [E, F, D] and down [E, D, F]; gate is
-// undefined where the activation is not gated. Their biases, undefined where there are none, are gate and up [E, F] and
-// down [E, D]. Keeps references: the tensors must outlive the store. Shapes that do not belong together are kInternal.
+// Experts that can be read at any time: in memory, or in a mapped file. From views of each expert's matrices, in any
+// type, whose memory and that of the biases `keep_alive` holds; it may be null where somebody else does. Every expert
+// has up [F, D] and down [D, F] of the same D, and a gate [F, D] where the first one has; F may differ. Or from stacked
+// float32 tensors, which must outlive the store: gate and up [E, F, D] and down [E, D, F]; gate is undefined where the
+// activation is not gated, and so are biases that there are not, gate and up [E, F] and down [E, D]. What does not
+// belong together, or a view that contradicts itself, is kInternal.
 class ResidentExpertStore final : public ExpertStore {
  public:
+  explicit ResidentExpertStore(std::vector<kernels::FfnWeights> weights_E,
+                               std::shared_ptr<const void> keep_alive = nullptr);
   ResidentExpertStore(const Tensor& gate_EFD, const Tensor& up_EFD, const Tensor& down_EDF);
   ResidentExpertStore(const Tensor& gate_EFD, const Tensor& up_EFD, const Tensor& down_EDF, const Tensor& gate_bias_EF,
                       const Tensor& up_bias_EF, const Tensor& down_bias_ED);
-  Index experts() const override { return static_cast<Index>(weights_E_.size()); }
-  ExpertLease acquire(std::span<const std::int32_t> load_E) override;
-
- private:
-  std::vector<kernels::FfnWeights> weights_E_;
-};
-
-// Experts as their file holds them, a view for each matrix, for example of a mapped checkpoint. `keep_alive` holds the
-// memory of views and biases and may be null where somebody else does. Every expert has up [F, D] and down [D, F] of
-// the same D, and a gate [F, D] where the first one has; F may differ. A bias of another length than its matrix has
-// rows, or views that contradict themselves, are kInternal.
-class StoredExpertStore final : public ExpertStore {
- public:
-  explicit StoredExpertStore(std::vector<kernels::FfnWeights> weights_E,
-                             std::shared_ptr<const void> keep_alive = nullptr);
   Index experts() const override { return static_cast<Index>(weights_E_.size()); }
   ExpertLease acquire(std::span<const std::int32_t> load_E) override;
 

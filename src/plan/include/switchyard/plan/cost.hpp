@@ -58,8 +58,7 @@ struct PassCost {
 
 // One new token for each of `batch` texts that have `context` tokens before it.
 PassCost decode_cost(const CostModel& cost, Index batch, Index context);
-// A prompt of so many tokens, in chunks as runtime::Session cuts them; logits of the last token alone.
-inline constexpr Index kPrefillChunk = 512;
+// A prompt of so many tokens, in chunks of model::kPrefillChunk; logits of the last token alone.
 PassCost prefill_cost(const CostModel& cost, Index tokens);
 
 // Numbers that a text of that many positions keeps: all of them, as model::KvCache does, or only what a window lets a

@@ -35,7 +35,7 @@ std::span<const WeightFormat> weight_formats();
 // Throws kUsage listing the known ones.
 const WeightFormat& find_weight_format(std::string_view name);
 // The format that a config.json says its checkpoint has; null where it says nothing that we know.
-const WeightFormat* stored_format(const model::StoredWeights& stored);
+const WeightFormat* stored_format(const model::StatedStorage& stored);
 
 Index stored_bytes(const WeightFormat& format, const model::ParameterShape& parameter);
 

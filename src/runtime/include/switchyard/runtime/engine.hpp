@@ -46,7 +46,7 @@ class Engine {
 class Session {
  public:
   // capacity: tokens the cache may hold; 0 = the model's max_positions. chunk: tokens a forward pass while a text is
-  // read; 0 = 512.
+  // read; 0 = model::kPrefillChunk.
   explicit Session(model::Transformer& transformer, Index capacity = 0, Index chunk = 0);
 
   // Runs the tokens and returns the logits of the last one, [V], valid until the next call. Where the cache is full,
