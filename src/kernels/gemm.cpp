@@ -8,17 +8,13 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "columns-inl.hpp"
 #include "switchyard/kernels/matmul.hpp"
-#include "switchyard/tensor/half.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace switchyard::kernels::HWY_NAMESPACE {
 namespace {
-namespace hn = hwy::HWY_NAMESPACE;
 
-using Tag = hn::ScalableTag<float>;
-using Vector = hn::Vec<Tag>;
-constexpr Index kLanes = static_cast<Index>(hn::MaxLanes(Tag()));
 constexpr Index kNr = 2 * kLanes;
 
 // One step of k: A is the element of the tile's row i.
@@ -100,105 +96,26 @@ void tile(Index k, const float* HWY_RESTRICT a, Index a_stride, const float* HWY
 }
 #undef SWITCHYARD_STEP
 
-// As many words of 32 bits of a row as D has lanes: floats, or pairs of bf16 with the first one in the lower half.
-template <class D>
-HWY_INLINE hn::Vec<D> load_row(D d, const float* row) {
-  return hn::LoadU(d, row);
-}
-template <class D>
-HWY_INLINE hn::Vec<D> load_row(D d, const std::uint16_t* bf16) {
-  return hn::BitCast(d, hn::LoadU(hn::Repartition<std::uint16_t, D>(), bf16));
-}
-HWY_INLINE float one(float value) { return value; }
-HWY_INLINE float one(std::uint16_t bf16) { return to_float(BFloat16{bf16}); }
-template <class T>
-constexpr Index kInWord = static_cast<Index>(sizeof(float) / sizeof(T));
-
-// Four words of each of kLanes rows: block b of the result holds those of row 4 * b + i.
-template <class T>
-HWY_INLINE Vector load_blocks(const T* const* rows, Index i, Index j) {
-  const hn::CappedTag<float, 4> d4;
-#if HWY_MAX_BYTES == 64
-  const hn::CappedTag<float, 8> d8;
-  const auto low = hn::Combine(d8, load_row(d4, rows[i + 4] + j * kInWord<T>), load_row(d4, rows[i] + j * kInWord<T>));
-  const auto high =
-      hn::Combine(d8, load_row(d4, rows[i + 12] + j * kInWord<T>), load_row(d4, rows[i + 8] + j * kInWord<T>));
-  return hn::Combine(Tag(), high, low);
-#elif HWY_MAX_BYTES == 32
-  return hn::Combine(Tag(), load_row(d4, rows[i + 4] + j * kInWord<T>), load_row(d4, rows[i] + j * kInWord<T>));
-#else
-  return load_row(d4, rows[i] + j * kInWord<T>);
-#endif
-}
-
-HWY_INLINE void transpose4(Vector v[4]) {
-  const Tag d;
-  const hn::RepartitionToWide<Tag> d2;
-  const auto t0 = hn::BitCast(d2, hn::InterleaveLower(d, v[0], v[1]));
-  const auto t1 = hn::BitCast(d2, hn::InterleaveUpper(d, v[0], v[1]));
-  const auto t2 = hn::BitCast(d2, hn::InterleaveLower(d, v[2], v[3]));
-  const auto t3 = hn::BitCast(d2, hn::InterleaveUpper(d, v[2], v[3]));
-  v[0] = hn::BitCast(d, hn::InterleaveLower(d2, t0, t2));
-  v[1] = hn::BitCast(d, hn::InterleaveUpper(d2, t0, t2));
-  v[2] = hn::BitCast(d, hn::InterleaveLower(d2, t1, t3));
-  v[3] = hn::BitCast(d, hn::InterleaveUpper(d2, t1, t3));
-}
-
-// kLanes columns of words of kLanes rows: v[j] receives column j. Each row is read in one piece.
-template <class T>
-HWY_INLINE void load_columns(const T* HWY_RESTRICT w, Index w_stride, Vector v[kLanes]) {
-  const Tag d;
-#if HWY_MAX_BYTES == 64
-  const T* rows[kLanes];
-  for (Index i = 0; i < kLanes; ++i) rows[i] = w + i * w_stride;
-  for (Index j = 0; j < kLanes; j += 4) {
-    for (Index i = 0; i < 4; ++i) v[j + i] = load_blocks(rows, i, j);
-    transpose4(v + j);
-  }
-#else
-  _Pragma("GCC unroll 8") for (Index i = 0; i < kLanes; ++i) v[i] = load_row(d, w + i * w_stride);
-  _Pragma("GCC unroll 2") for (Index i = 0; i < kLanes; i += 4) transpose4(v + i);
-#if HWY_MAX_BYTES == 32
-  // Now v[i] holds columns i and 4 + i of the upper four rows, v[4 + i] those of the lower four.
-  _Pragma("GCC unroll 4") for (Index i = 0; i < 4; ++i) {
-    const Vector upper = v[i], lower = v[4 + i];
-    v[i] = hn::ConcatLowerLower(d, lower, upper);
-    v[4 + i] = hn::ConcatUpperUpper(d, lower, upper);
-  }
-#endif
-#endif
-}
-
 // acc[t] += sum over columns [z, z + columns) of kLanes rows of w times x[t].
-template <int kCount, bool kFromMemory, class T>
-HWY_INLINE void few_columns(const T* HWY_RESTRICT w, Index w_stride, Index z, Index columns, const float* const* x,
+template <int kCount, bool kFromMemory>
+HWY_INLINE void few_columns(const float* HWY_RESTRICT w, Index w_stride, Index z, Index columns, const float* const* x,
                             Vector* acc) {
   const Tag d;
-  // Four cache lines, past what the hardware fetches of so many rows by itself.
-  constexpr Index kAhead = 256 / static_cast<Index>(sizeof(T));
+  constexpr Index kAhead = 64;  // four cache lines, past what the hardware fetches of so many rows by itself
   if constexpr (kFromMemory)
     for (Index i = 0; i < kLanes; ++i) hwy::Prefetch(w + i * w_stride + z + kAhead);
-  const hn::RebindToUnsigned<Tag> d32;
-  constexpr Index kStep = kLanes * kInWord<T>;
   Index j = z;
-  for (; j + kStep <= z + columns; j += kStep) {
+  for (; j + kLanes <= z + columns; j += kLanes) {
     Vector v[kLanes];
     load_columns(w + j, w_stride, v);
     _Pragma("GCC unroll 16") for (Index i = 0; i < kLanes; ++i) {
-      if constexpr (kInWord<T> == 2) {
-        const auto pair = hn::BitCast(d32, v[i]);
-        const Vector first = hn::BitCast(d, hn::ShiftLeft<16>(pair));
-        v[i] = hn::BitCast(d, hn::And(pair, hn::Set(d32, 0xFFFF0000U)));
-        _Pragma("GCC unroll 4") for (Index t = 0; t < kCount; ++t) acc[t] =
-            hn::MulAdd(hn::Set(d, x[t][j + 2 * i]), first, acc[t]);
-      }
       _Pragma("GCC unroll 4") for (Index t = 0; t < kCount; ++t) acc[t] =
-          hn::MulAdd(hn::Set(d, x[t][j + (i + 1) * kInWord<T> - 1]), v[i], acc[t]);
+          hn::MulAdd(hn::Set(d, x[t][j + i]), v[i], acc[t]);
     }
   }
   for (; j < z + columns; ++j) {
     HWY_ALIGN float column[kLanes];
-    for (Index i = 0; i < kLanes; ++i) column[i] = one(w[i * w_stride + j]);
+    for (Index i = 0; i < kLanes; ++i) column[i] = w[i * w_stride + j];
     _Pragma("GCC unroll 4") for (Index t = 0; t < kCount; ++t) acc[t] =
         hn::MulAdd(hn::Set(d, x[t][j]), hn::Load(d, column), acc[t]);
   }
@@ -206,13 +123,13 @@ HWY_INLINE void few_columns(const T* HWY_RESTRICT w, Index w_stride, Index z, In
 
 // The two halves of the rows go side by side to hide the latency of the chains, the second one block of k behind the
 // first: rows are often a power of two apart, and no more than eight such places fit the cache at once.
-template <int kCount, class T>
-void few(const T* HWY_RESTRICT w, Index w_stride, Index k, const float* const* x, float* const* c, Index skip,
+template <int kCount>
+void few(const float* HWY_RESTRICT w, Index w_stride, Index k, const float* const* x, float* const* c, Index skip,
          bool add) {
   const Tag d;
-  constexpr Index kLine = HWY_MAX(16, kLanes * kInWord<T>);
+  constexpr Index kLine = kLanes < 16 ? 16 : kLanes;
   HWY_ALIGN float sum[kCount][kNr];
-  const T* second = w + kLanes * w_stride;
+  const float* second = w + kLanes * w_stride;
   for (Index k0 = 0; k0 < k + kKBlock; k0 += kKBlock) {
     const Index begin[2] = {k0, k0 - kKBlock};
     const Index columns[2] = {HWY_MAX(HWY_MIN(kKBlock, k - k0), 0), HWY_MIN(HWY_MIN(k0, k - k0 + kKBlock), kKBlock)};
@@ -343,14 +260,10 @@ GemmKernels make_kernels() {
   fill_layout<LeftLayout::kRows>(g);
   fill_layout<LeftLayout::kColumns>(g);
   fill_layout<LeftLayout::kPanels>(g);
-  g.few[0] = &few<1, float>;
-  g.few_of_bf16[0] = &few<1, std::uint16_t>;
-  g.few[1] = &few<2, float>;
-  g.few_of_bf16[1] = &few<2, std::uint16_t>;
-  g.few[2] = &few<3, float>;
-  g.few_of_bf16[2] = &few<3, std::uint16_t>;
-  g.few[3] = &few<4, float>;
-  g.few_of_bf16[3] = &few<4, std::uint16_t>;
+  g.few[0] = &few<1>;
+  g.few[1] = &few<2>;
+  g.few[2] = &few<3>;
+  g.few[3] = &few<4>;
   g.few_of_tile[0] = &few_of_tile<1>;
   g.few_of_tile[1] = &few_of_tile<2>;
   g.few_of_tile[2] = &few_of_tile<3>;
@@ -388,18 +301,15 @@ void rows_times_panel(const GemmKernels& g, const float* a, Index a_stride, Inde
                    columns, add || k0 > 0, ahead);
 }
 
-namespace {
-
-template <class T, class Kernel>
-void rows_times(const GemmKernels& g, Kernel kernel, MatrixView<const T> w, Index begin, Index end,
-                const float* const* x, Index count, float* const* c, bool add) {
+void rows_times_few(const GemmKernels& g, ConstMatrix w, Index begin, Index end, const float* const* x, Index count,
+                    float* const* c, bool add) {
   for (Index i = begin; i < end; i += g.nr) {
     // The last rows are computed together with some before them.
     const Index first = std::min(i, w.rows - g.nr), skip = i - first, rows = std::min(end - i, g.nr - skip);
     float* to[kMaxFew];
     if (first == i && first + g.nr <= end) {
       for (Index t = 0; t < count; ++t) to[t] = c[t] + first;
-      kernel(w.row(first), w.stride, w.cols, x, to, 0, add);
+      g.few[count - 1](w.row(first), w.stride, w.cols, x, to, 0, add);
       continue;
     }
     // Other rows of c may belong to another thread.
@@ -408,21 +318,9 @@ void rows_times(const GemmKernels& g, Kernel kernel, MatrixView<const T> w, Inde
       to[t] = tail[t];
       if (add) std::copy_n(c[t] + i, rows, tail[t] + skip);
     }
-    kernel(w.row(first), w.stride, w.cols, x, to, skip, add);
+    g.few[count - 1](w.row(first), w.stride, w.cols, x, to, skip, add);
     for (Index t = 0; t < count; ++t) std::copy_n(tail[t] + skip, rows, c[t] + i);
   }
-}
-
-}  // namespace
-
-void rows_times_few(const GemmKernels& g, ConstMatrix w, Index begin, Index end, const float* const* x, Index count,
-                    float* const* c, bool add) {
-  rows_times(g, g.few[count - 1], w, begin, end, x, count, c, add);
-}
-
-void rows_times_few(const GemmKernels& g, MatrixView<const std::uint16_t> bf16, Index begin, Index end,
-                    const float* const* x, Index count, float* const* c, bool add) {
-  rows_times(g, g.few_of_bf16[count - 1], bf16, begin, end, x, count, c, add);
 }
 
 void pack_rows(const GemmKernels& g, ConstMatrix b, Index row, Index k, Index column, Index n, float* panels) {

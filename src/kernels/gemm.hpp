@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdint>
 #include <utility>
 
 #include "switchyard/base/index.hpp"
@@ -69,9 +68,6 @@ class Ahead {
 using FewKernel = void (*)(const float* w, Index w_stride, Index k, const float* const* x, float* const* c, Index skip,
                            bool add);
 
-// The same with weights of bf16.
-using FewOfBf16Kernel = void (*)(const std::uint16_t* w, Index w_stride, Index k, const float* const* x,
-                                 float* const* c, Index skip, bool add);
 using FewOfTileKernel = void (*)(const float* w, Index w_stride, Index k, const float* const* x, float* sums, bool add,
                                  Ahead& ahead);
 
@@ -83,7 +79,6 @@ struct GemmKernels {
   // [count - 1]: c[t][i] (+)= sum over all k of w[i * w_stride + k] * x[t][k] for t < count and skip <= i < nr. Reads
   // nr rows of w. The bits are those of the tiles; the vector runs along the rows of w, so that a lone x fills it.
   FewKernel few[kMaxFew];
-  FewOfBf16Kernel few_of_bf16[kMaxFew];
   // [count - 1]: the same for one block of k <= kKBlock, all nr rows and weights that are in the cache: sums[t * nr +
   // i]
   // (+)= sum over k of w[i * w_stride + k] * x[t][k].
@@ -149,8 +144,6 @@ void rows_times_panel(const GemmKernels& g, const float* a, Index a_stride, Inde
 // c[t][i] (+)= <w row i, x[t]> for rows [begin, end) of w and t < count <= kMaxFew. w has at least nr rows.
 void rows_times_few(const GemmKernels& g, ConstMatrix w, Index begin, Index end, const float* const* x, Index count,
                     float* const* c, bool add);
-void rows_times_few(const GemmKernels& g, MatrixView<const std::uint16_t> bf16, Index begin, Index end,
-                    const float* const* x, Index count, float* const* c, bool add);
 
 // Rows of `source` (each k floats) to panels; row(i) gives the address of the i-th.
 template <class Row>

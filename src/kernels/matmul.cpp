@@ -139,7 +139,7 @@ void multiply_rows(ConstMatrix a_MK, const WeightView& b_NK, Matrix c_MN, bool a
     a[i] = a_MK.row(i);
     c[i] = c_MN.row(i);
   }
-  const Index unit = is_column_major(b_NK) ? kColumnMajorRows : g.nr;
+  const Index unit = is_column_major(b_NK) ? kColumnMajorRows : b_NK.is_matrix() ? g.nr : 2 * g.nr;
   const Index block = round_up(std::max<Index>(1, kFewRowsFloats / a_MK.cols), unit);
   for_each_task(ceil_div(b_NK.rows, block), [&](Index task) {
     weights_times_few(g, b_NK, task * block, std::min(b_NK.rows, (task + 1) * block), a, a_MK.rows, c, add);

@@ -1,7 +1,11 @@
 #include "weight_tiles.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstdint>
+
+#include "stored_few.hpp"
 
 namespace switchyard::kernels {
 namespace {
@@ -27,25 +31,89 @@ void decode_panels(const GemmKernels& g, const WeightView& turned, Index row, In
   }
 }
 
-void rows_of_weights_times_few(const GemmKernels& g, const WeightView& w, Index begin, Index end, const float* const* x,
-                               Index count, float* const* c, bool add) {
+// Up to nr rows, in tiles.
+void tiles_times_few(const GemmKernels& g, const WeightView& w, Index row, Index rows, const float* const* x,
+                     Index count, float* const* c, bool add) {
   const Scratch scratch(weight_tile_floats(g.nr));
   alignas(64) float sums[kMaxFew * kMaxPanelColumns] = {};
   const float* at[kMaxFew];
-  for (Index i = begin; i < end; i += g.nr) {
-    const Index rows = std::min(g.nr, end - i);
-    // A tile has nr rows; what is computed of those that are not there is not used.
-    if (rows < g.nr) std::fill_n(scratch.data(), weight_tile_floats(g.nr), 0.0F);
-    if (add)
-      for (Index t = 0; t < count; ++t) std::copy_n(c[t] + i, rows, sums + t * g.nr);
-    for (Index k0 = 0; k0 < w.cols; k0 += kKBlock) {
-      const Index k = std::min(kKBlock, w.cols - k0);
-      const WeightTile tile = decode_tile(w, i, rows, k0, k, scratch.data());
-      Ahead ahead = next_tile(w, i, rows, k0, k, ceil_div(k, g.lanes));
-      for (Index t = 0; t < count; ++t) at[t] = x[t] + k0;
-      g.few_of_tile[count - 1](tile.data, tile.stride, k, at, sums, add || k0 > 0, ahead);
+  // A tile has nr rows; what is computed of those that are not there is not used.
+  if (rows < g.nr) std::fill_n(scratch.data(), weight_tile_floats(g.nr), 0.0F);
+  if (add)
+    for (Index t = 0; t < count; ++t) std::copy_n(c[t] + row, rows, sums + t * g.nr);
+  for (Index k0 = 0; k0 < w.cols; k0 += kKBlock) {
+    const Index k = std::min(kKBlock, w.cols - k0);
+    const WeightTile tile = decode_tile(w, row, rows, k0, k, scratch.data());
+    Ahead ahead = next_tile(w, row, rows, k0, k, ceil_div(k, g.lanes));
+    for (Index t = 0; t < count; ++t) at[t] = x[t] + k0;
+    g.few_of_tile[count - 1](tile.data, tile.stride, k, at, sums, add || k0 > 0, ahead);
+  }
+  for (Index t = 0; t < count; ++t) std::copy_n(sums + t * g.nr, rows, c[t] + row);
+}
+
+// The kernel of stored_few.hpp for w, null where there is none. Scales must be of blocks of a power of two columns that
+// begin with the view.
+const StoredFewKernel* few_kernel_of(const WeightView& w) {
+  const StoredFewKernel* kernel = w.col_stride == 1 ? stored_few_kernel(w.dtype) : nullptr;
+  const WeightScales& s = w.scales;
+  if (kernel == nullptr || s.data == nullptr) return kernel;
+  const bool fits = kernel->factor != 1.0F && s.column_block >= 32 && s.first_column % s.column_block == 0 &&
+                    std::has_single_bit(static_cast<std::uint64_t>(s.column_block));
+  return fits ? kernel : nullptr;
+}
+
+// The scales of rows [row, row + rows) times `factor`, as StoredRows wants them. False where a product overflows.
+bool lay_out_factors(const WeightView& w, Index row, Index rows, Index blocks, float factor, float* factors) {
+  const WeightScales& s = w.scales;
+  WeightView grid;
+  grid.data = s.data;
+  grid.dtype = s.dtype;
+  grid.row_stride = s.stride;
+  grid.col_stride = s.column_stride;
+  const Scratch decoded(blocks);
+  Index before = -1;
+  bool fits = true;
+  for (Index r = 0; r < rows; ++r) {
+    const Index grid_row = (s.first_row + row + r) / s.row_block;
+    if (grid_row != before) decode_rows(grid, grid_row, s.first_column / s.column_block, {decoded.data(), 1, blocks});
+    before = grid_row;
+    for (Index b = 0; b < blocks; ++b) {
+      const float scale = decoded.data()[b];
+      factors[b * rows + r] = scale * factor;
+      fits = fits && (std::isfinite(scale * factor) || !std::isfinite(scale));
     }
-    for (Index t = 0; t < count; ++t) std::copy_n(sums + t * g.nr, rows, c[t] + i);
+  }
+  return fits;
+}
+
+void rows_of_weights_times_few(const GemmKernels& g, const WeightView& w, Index begin, Index end, const float* const* x,
+                               Index count, float* const* c, bool add) {
+  const StoredFewKernel* kernel = few_kernel_of(w);
+  const bool scaled = w.scales.data != nullptr;
+  const Index blocks = scaled ? ceil_div(w.cols, w.scales.column_block) : 1, most = 4 * g.lanes;
+  const Scratch factors(blocks * most);
+  if (kernel != nullptr) std::fill_n(factors.data(), most, kernel->factor);
+  float* at[kMaxFew];
+  Index rows = 0;
+  for (Index i = begin; i < end; i += rows) {
+    StoredFew few = nullptr;
+    if (kernel != nullptr && end - i >= most) few = kernel->many[count - 1];
+    rows = few != nullptr ? most : std::min(g.nr, end - i);
+    if (kernel != nullptr && few == nullptr && rows == g.nr) few = kernel->some[count - 1];
+    if (few == nullptr || (scaled && !lay_out_factors(w, i, rows, blocks, kernel->factor, factors.data()))) {
+      for (Index j = i; j < i + rows; j += g.nr)
+        tiles_times_few(g, w, j, std::min(g.nr, i + rows - j), x, count, c, add);
+      continue;
+    }
+    StoredRows part;
+    part.data = w.data + bytes(w, i * w.row_stride);
+    part.stride = bytes(w, w.row_stride);
+    part.k = w.cols;
+    part.factors = factors.data();
+    part.factors_stride = rows;
+    part.block_log2 = scaled ? std::countr_zero(static_cast<std::uint64_t>(w.scales.column_block)) : 62;
+    for (Index t = 0; t < count; ++t) at[t] = c[t] + i;
+    few(part, x, at, add);
   }
 }
 
@@ -64,12 +132,6 @@ void columns_of_weights_times_few(const GemmKernels& g, const WeightView& w, Ind
                          std::min(g.nr, rows - j), add || k0 > 0);
     }
   }
-}
-
-// Whether the numbers can be read by a kernel that takes rows of bf16.
-bool is_bf16_matrix(const WeightView& w) {
-  return w.dtype == DType::kBF16 && w.scales.data == nullptr && w.col_stride == 1 &&
-         reinterpret_cast<std::uintptr_t>(w.data) % alignof(std::uint16_t) == 0;
 }
 
 }  // namespace
@@ -98,9 +160,6 @@ void weights_times_few(const GemmKernels& g, const WeightView& w, Index begin, I
                        Index count, float* const* c, bool add) {
   if (w.rows >= g.nr && w.is_matrix())
     rows_times_few(g, w.matrix(), begin, end, x, count, c, add);
-  else if (w.rows >= g.nr && is_bf16_matrix(w))
-    rows_times_few(g, {reinterpret_cast<const std::uint16_t*>(w.data), w.rows, w.cols, w.row_stride}, begin, end, x,
-                   count, c, add);
   else if (is_column_major(w))
     columns_of_weights_times_few(g, w, begin, end, x, count, c, add);
   else
