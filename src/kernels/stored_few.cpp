@@ -139,30 +139,45 @@ HWY_INLINE bool any_special(const Vector* v) {
   }
 }
 
+// A step of which only `left` columns are there, or which has infinity or NaN. Rare, so a token at a
+// time and out of line: inlined into every loop it made most of the code.
+template <class Format>
+HWY_NOINLINE Vector add_rare_step(const StoredRows& w, Index row, Index column, Index left, const float* x,
+                                  Vector sum) {
+  const Tag d;
+  const auto* from = reinterpret_cast<const std::uint8_t*>(w.data) + row * w.stride + column * Format::kBits / 8;
+  const Index columns = std::min(left, kStep<Format>);
+  HWY_ALIGN std::uint8_t bytes[kLanes * kRowBytes] = {};
+  for (Index i = 0; i < kLanes; ++i) {
+    std::memcpy(bytes + i * kRowBytes, from + i * w.stride,
+                static_cast<std::size_t>((columns * Format::kBits + 7) / 8));
+  }
+  Vector v[kLanes];
+  load_columns(bytes, kRowBytes, v);
+  HWY_ALIGN float words[kLanes * kLanes];
+  for (Index i = 0; i < kLanes; ++i) hn::Store(v[i], d, words + i * kLanes);
+  add_words<Format, 1, true, false>(words, w, row, &x, column, columns, &sum);
+  return sum;
+}
+
 // kLanes rows from `row` on, the step that begins at `column`: acc[t] += their products. `left` columns are there.
 template <class Format, int kCount>
 HWY_INLINE void add_step(const StoredRows& w, Index row, Index column, Index left, const float* const* x, Vector* acc) {
   const Tag d;
   constexpr Index kAhead = 256;  // bytes; as for float32
-  const auto* from = reinterpret_cast<const std::uint8_t*>(w.data) + row * w.stride + column * Format::kBits / 8;
-  HWY_ALIGN float words[kLanes * kLanes];
-  Vector v[kLanes];
   if (HWY_LIKELY(left >= kStep<Format>)) {
+    const auto* from = reinterpret_cast<const std::uint8_t*>(w.data) + row * w.stride + column * Format::kBits / 8;
     for (Index i = 0; i < kLanes; ++i) hwy::Prefetch(from + i * w.stride + kAhead);
+    Vector v[kLanes];
     load_columns(from, w.stride, v);
-    _Pragma("GCC unroll 16") for (Index i = 0; i < kLanes; ++i) hn::Store(v[i], d, words + i * kLanes);
-    if (HWY_LIKELY(!any_special<Format>(v)))
+    if (HWY_LIKELY(!any_special<Format>(v))) {
+      HWY_ALIGN float words[kLanes * kLanes];
+      _Pragma("GCC unroll 16") for (Index i = 0; i < kLanes; ++i) hn::Store(v[i], d, words + i * kLanes);
       add_words<Format, kCount, false, true>(words, w, row, x, column, left, acc);
-    else
-      add_words<Format, kCount, true, true>(words, w, row, x, column, left, acc);
-    return;
+      return;
+    }
   }
-  HWY_ALIGN std::uint8_t rest[kLanes * kRowBytes] = {};
-  for (Index i = 0; i < kLanes; ++i)
-    std::memcpy(rest + i * kRowBytes, from + i * w.stride, static_cast<std::size_t>((left * Format::kBits + 7) / 8));
-  load_columns(rest, kRowBytes, v);
-  _Pragma("GCC unroll 16") for (Index i = 0; i < kLanes; ++i) hn::Store(v[i], d, words + i * kLanes);
-  add_words<Format, kCount, true, false>(words, w, row, x, column, left, acc);
+  for (Index t = 0; t < kCount; ++t) acc[t] = add_rare_step<Format>(w, row, column, left, x[t], acc[t]);
 }
 
 // Groups of kLanes rows, each a chain of its own, go side by side to hide the latency of multiply-add, each one block
