@@ -202,7 +202,7 @@ Index wanted_bytes(const RawEntry& raw, DType dtype, std::string_view file) {
   return bytes / info.block_elements;
 }
 
-SafetensorsEntry checked_entry(RawEntry& raw, std::size_t data_begin, std::size_t data_bytes, std::string_view file) {
+TensorEntry checked_entry(RawEntry& raw, std::size_t data_begin, std::size_t data_bytes, std::string_view file) {
   const DType dtype = known_type(raw, file);
   if (raw.offsets->size() != 2) {
     fail(ErrorKind::kBadInput, "{}: tensor {}: found {} data_offsets, expected 2", file, in_quotes(raw.name),
@@ -229,17 +229,16 @@ SafetensorsEntry checked_entry(RawEntry& raw, std::size_t data_begin, std::size_
 
 // Sorts by place and refuses gaps and overlaps. `end` is the size of the file.
 void check_coverage(SafetensorsHeader& header, std::size_t end, std::string_view file) {
-  std::stable_sort(header.tensors.begin(), header.tensors.end(),
-                   [](const SafetensorsEntry& a, const SafetensorsEntry& b) {
-                     return a.offset != b.offset ? a.offset < b.offset : a.bytes < b.bytes;
-                   });
+  std::stable_sort(header.tensors.begin(), header.tensors.end(), [](const TensorEntry& a, const TensorEntry& b) {
+    return a.offset != b.offset ? a.offset < b.offset : a.bytes < b.bytes;
+  });
   std::size_t covered = header.data_begin;
-  const SafetensorsEntry* previous = nullptr;
-  const auto range = [&](const SafetensorsEntry& entry) {
+  const TensorEntry* previous = nullptr;
+  const auto range = [&](const TensorEntry& entry) {
     return fmt::format("{} [{}, {}]", in_quotes(entry.name), entry.offset - header.data_begin,
                        entry.offset + entry.bytes - header.data_begin);
   };
-  for (const SafetensorsEntry& entry : header.tensors) {
+  for (const TensorEntry& entry : header.tensors) {
     if (entry.offset < covered) {
       fail(ErrorKind::kBadInput, "{}: the data of tensors {} and {} overlaps", file, range(*previous), range(entry));
     }

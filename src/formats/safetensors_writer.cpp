@@ -1,6 +1,7 @@
 #include <iterator>
 #include <unordered_set>
 
+#include "deferred_tensors.hpp"
 #include "quoted.hpp"
 #include "safetensors_format.hpp"
 #include "strict_json.hpp"
@@ -16,10 +17,6 @@ constexpr std::size_t kDataAlignment = 64;
 std::string json_string(std::string_view text, std::string_view file, std::string_view what) {
   if (!is_utf8(text)) fail(ErrorKind::kBadInput, "{}: {} {} is not UTF-8", file, what, in_quotes(text));
   return nlohmann::json(text).dump();
-}
-
-std::size_t bytes_of(const DeferredTensor& tensor) {
-  return static_cast<std::size_t>(dtype_bytes(tensor.dtype, tensor.shape.numel()));
 }
 
 std::vector<DeferredTensor> deferred(std::span<const NamedTensor> tensors, std::string_view file) {
@@ -39,6 +36,10 @@ std::vector<DeferredTensor> deferred(std::span<const NamedTensor> tensors, std::
 void check_names(std::span<const DeferredTensor> tensors, std::string_view file) {
   std::unordered_set<std::string_view> names;
   for (const auto& [name, dtype, shape, make] : tensors) {
+    if (dtype_info(dtype).is_quantised) {
+      fail(ErrorKind::kUnsupported, "{}: tensor {}: safetensors has no type {}", file, in_quotes(name),
+           dtype_info(dtype).name);
+    }
     if (name == kMetadataKey) fail(ErrorKind::kBadInput, "{}: a tensor cannot be named {}", file, kMetadataKey);
     if (!names.insert(name).second) fail(ErrorKind::kBadInput, "{}: two tensors are named {}", file, in_quotes(name));
   }
@@ -74,26 +75,6 @@ std::string header_of(std::span<const DeferredTensor> tensors, const Safetensors
   return header;
 }
 
-// A run of tensors that go into one shard.
-struct Run {
-  std::size_t first = 0, count = 0;
-};
-
-std::vector<Run> cut_into_shards(std::span<const DeferredTensor> tensors, std::size_t max_bytes) {
-  std::vector<Run> runs;
-  std::size_t filled = 0;
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const std::size_t bytes = bytes_of(tensors[i]);
-    if (runs.empty() || filled > max_bytes || bytes > max_bytes - filled) {
-      runs.push_back({i, 0});
-      filled = 0;
-    }
-    ++runs.back().count;
-    filled += bytes;
-  }
-  return runs;
-}
-
 void write_file(const fs::path& path, std::span<const DeferredTensor> tensors, const SafetensorsMetadata& metadata) {
   check_names(tensors, path.string());
   const std::string header = header_of(tensors, metadata, path.string());
@@ -102,10 +83,7 @@ void write_file(const fs::path& path, std::span<const DeferredTensor> tensors, c
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(header);
   for (const DeferredTensor& deferred : tensors) {
-    const Tensor tensor = deferred.make();
-    require(tensor.defined() && tensor.dtype() == deferred.dtype && tensor.shape() == deferred.shape,
-            "{}: tensor {} was made of another type or shape than promised", path.string(), in_quotes(deferred.name));
-    file.write(tensor.bytes());
+    file.write(make_tensor(deferred, path.string()).bytes());
   }
   file.commit();
 }
@@ -126,18 +104,17 @@ void write_safetensors_sharded(const fs::path& folder, std::span<const NamedTens
 void write_safetensors_sharded(const fs::path& folder, std::span<const DeferredTensor> tensors,
                                const SafetensorsMetadata& metadata, std::size_t max_shard_bytes) {
   check_names(tensors, folder.string());
-  const std::vector<Run> runs = cut_into_shards(tensors, max_shard_bytes);
-  if (runs.size() <= 1) {
+  const std::vector<std::span<const DeferredTensor>> shards = cut_into_shards(tensors, max_shard_bytes);
+  if (shards.size() <= 1) {
     write_file(folder / kSingleFile, tensors, metadata);
     return;
   }
   std::size_t total = 0;
   nlohmann::json weight_map = nlohmann::json::object();
-  for (std::size_t i = 0; i < runs.size(); ++i) {
-    const auto run = tensors.subspan(runs[i].first, runs[i].count);
-    const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, runs.size());
-    write_file(folder / name, run, metadata);
-    for (const DeferredTensor& tensor : run) {
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    write_file(folder / name, shards[i], metadata);
+    for (const DeferredTensor& tensor : shards[i]) {
       weight_map[tensor.name] = name;
       total += bytes_of(tensor);
     }

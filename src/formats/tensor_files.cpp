@@ -4,7 +4,9 @@
 #include "safetensors_format.hpp"
 #include "strict_json.hpp"
 #include "switchyard/base/atomic_file.hpp"
+#include "switchyard/formats/gguf.hpp"
 #include "switchyard/formats/safetensors.hpp"
+#include "switchyard/formats/tensor_files.hpp"
 
 namespace switchyard::formats {
 namespace {
@@ -68,22 +70,38 @@ SafetensorsIndex parse_safetensors_index(std::string_view text, std::string_view
 TensorFiles TensorFiles::open(const fs::path& folder_or_file) {
   TensorFiles files;
   files.path_ = is_folder(folder_or_file) ? weights_in(folder_or_file) : folder_or_file;
-  const std::string origin = files.path_.string();
-  if (files.path_.extension() != ".json") {
-    const Shard shard = SafetensorsFile::open(files.path_);
-    for (const SafetensorsEntry& entry : shard->tensors()) {
-      files.names_.push_back(entry.name);
-      files.shard_of_.emplace(entry.name, shard);
-    }
-    return files;
+  if (files.path_.extension() == ".json") {
+    files.open_indexed();
+  } else if (is_gguf(MappedFile::open(files.path_)->bytes())) {
+    files.open_gguf();
+  } else {
+    files.add(SafetensorsFile::open(files.path_));
   }
+  return files;
+}
 
-  const SafetensorsIndex index = parse_safetensors_index(read_file(files.path_, kMaxIndexBytes), origin);
+void TensorFiles::add(const Shard& shard) {
+  for (const TensorEntry& entry : shard->tensors()) {
+    names_.push_back(entry.name);
+    shard_of_.emplace(entry.name, shard);
+  }
+}
+
+void TensorFiles::open_gguf() {
+  const auto parts = formats::open_gguf(path_);
+  path_ = parts.front()->path();
+  for (const auto& part : parts) add(part);
+  gguf_ = {parts.front(), &parts.front()->metadata()};
+}
+
+void TensorFiles::open_indexed() {
+  const std::string origin = path_.string();
+  const SafetensorsIndex index = parse_safetensors_index(read_file(path_, kMaxIndexBytes), origin);
   std::map<std::string, Shard> shards;
   for (const auto& [name, file] : index) {
     Shard& shard = shards[file];
     if (shard == nullptr) {
-      const fs::path path = files.path_.parent_path() / file;
+      const fs::path path = path_.parent_path() / file;
       if (!is_there(path)) {
         fail(ErrorKind::kNotFound, "{}: shard {} is missing; the index says that it holds tensor {}", origin,
              in_quotes(path.string()), in_quotes(name));
@@ -94,29 +112,28 @@ TensorFiles TensorFiles::open(const fs::path& folder_or_file) {
       fail(ErrorKind::kBadInput, "{}: tensor {} is not in {}, where the index says it is", origin, in_quotes(name),
            in_quotes(shard->path().string()));
     }
-    files.shard_of_.emplace(name, shard);
+    shard_of_.emplace(name, shard);
   }
   for (const auto& [file, shard] : shards) {
-    for (const SafetensorsEntry& entry : shard->tensors()) {
+    for (const TensorEntry& entry : shard->tensors()) {
       const auto listed = index.find(entry.name);
       if (listed == index.end()) continue;
       if (listed->second != file) {
         fail(ErrorKind::kBadInput, "{}: tensor {} is in two shards, {} and {}", origin, in_quotes(entry.name),
              in_quotes(listed->second), in_quotes(file));
       }
-      files.names_.push_back(entry.name);
+      names_.push_back(entry.name);
     }
   }
-  return files;
 }
 
-const SafetensorsFile& TensorFiles::shard(std::string_view name) const {
+const MappedTensors& TensorFiles::shard(std::string_view name) const {
   const auto found = shard_of_.find(name);
   if (found == shard_of_.end()) fail(ErrorKind::kNotFound, "{}: no tensor {}", path_.string(), in_quotes(name));
   return *found->second;
 }
 
-const SafetensorsEntry& TensorFiles::info(std::string_view name) const { return *shard(name).find(name); }
+const TensorEntry& TensorFiles::info(std::string_view name) const { return *shard(name).find(name); }
 
 Tensor TensorFiles::load(std::string_view name) const { return shard(name).tensor(name); }
 

@@ -9,6 +9,7 @@
 #include "families/native_schema.hpp"
 #include "load_plan.hpp"
 #include "switchyard/base/atomic_file.hpp"
+#include "switchyard/formats/safetensors.hpp"
 
 namespace switchyard::model {
 namespace {

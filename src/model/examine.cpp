@@ -91,7 +91,7 @@ class Examiner {
     for (const std::string& name : files.names()) bytes += files.info(name).bytes;
     std::size_t problems = 0;
     for (const std::string& name : files.names()) {
-      const formats::SafetensorsEntry& info = files.info(name);
+      const formats::TensorEntry& info = files.info(name);
       // Factors of MXFP4 are stored as plain bytes.
       const bool factors = info.dtype == DType::kU8 && name.ends_with("_scales");
       const DType dtype = factors ? DType::kF8E8M0 : info.dtype;

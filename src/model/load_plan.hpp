@@ -11,7 +11,7 @@
 #include "families/tensor_names.hpp"
 #include "parameter_table.hpp"
 #include "switchyard/base/error.hpp"
-#include "switchyard/formats/safetensors.hpp"
+#include "switchyard/formats/tensor_files.hpp"
 #include "weight_files.hpp"
 
 namespace switchyard::model {

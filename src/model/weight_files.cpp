@@ -117,7 +117,7 @@ void WeightFiles::check(const TensorPlace& place, std::set<std::string, std::les
 
 void WeightFiles::check_factors(const TensorPlace& place) const {
   const std::string name = factors_name(place.name);
-  const formats::SafetensorsEntry& info = files_->info(name);
+  const formats::TensorEntry& info = files_->info(name);
   if (!is_one_of(info.dtype, kFactorTypes)) {
     refuse(dtype_info(info.dtype).is_float ? ErrorKind::kUnsupported : ErrorKind::kBadInput, name,
            fmt::format("found type {}, expected F32, F64, F16, BF16 or F8_E8M0", dtype_info(info.dtype).name));

@@ -10,7 +10,7 @@
 #include <string>
 
 #include "families/tensor_names.hpp"
-#include "switchyard/formats/safetensors.hpp"
+#include "switchyard/formats/tensor_files.hpp"
 
 namespace switchyard::model {
 

@@ -160,7 +160,7 @@ std::span<std::byte> Tensor::mutable_bytes() {
 void Tensor::check_type(DType wanted) const {
   require(defined(), "an undefined tensor was read");
   require(dtype_ == wanted, "a tensor of {} was read as {}", dtype_info(dtype_).name, dtype_info(wanted).name);
-  require(reinterpret_cast<std::uintptr_t>(data_) % static_cast<std::uintptr_t>(dtype_info(dtype_).block_bytes) == 0,
+  require(reinterpret_cast<std::uintptr_t>(data_) % static_cast<std::uintptr_t>(dtype_alignment(dtype_)) == 0,
           "an unaligned tensor of {} was read in place", dtype_info(dtype_).name);
 }
 

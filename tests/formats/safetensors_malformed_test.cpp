@@ -209,7 +209,7 @@ TEST(SafetensorsMalformed, EveryTruncationOfAGoodFileIsRefused) {
 void check_accepted(const std::string& file) {
   const SafetensorsHeader header = parse_safetensors_header(as_bytes(file), "w.safetensors");
   std::size_t at = header.data_begin;
-  for (const SafetensorsEntry& entry : header.tensors) {
+  for (const TensorEntry& entry : header.tensors) {
     ASSERT_EQ(entry.offset, at);
     ASSERT_EQ(static_cast<Index>(entry.bytes), dtype_bytes(entry.dtype, entry.shape.numel()));
     at += entry.bytes;

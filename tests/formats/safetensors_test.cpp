@@ -54,7 +54,7 @@ TEST(Safetensors, RoundTripOfEveryTypeAndRank) {
   const auto file = SafetensorsFile::open(folder / "a.safetensors");
   ASSERT_EQ(file->tensors().size(), all.named.size());
   for (const NamedTensor& named : all.named) {
-    const SafetensorsEntry* entry = file->find(named.name);
+    const TensorEntry* entry = file->find(named.name);
     ASSERT_NE(entry, nullptr) << named.name;
     EXPECT_EQ(entry->name, named.name);
     EXPECT_TRUE(same_bytes(file->tensor(named.name), *named.tensor)) << named.name;
@@ -71,7 +71,7 @@ TEST(Safetensors, ATensorIsAlignedForItsTypeEvenWhereTheFileIsNot) {
   const auto file = SafetensorsFile::open(folder / "a.safetensors");
   const std::string content = read_file(folder / "a.safetensors");
   std::size_t borrowed = 0, copied = 0;
-  for (const SafetensorsEntry& entry : file->tensors()) {
+  for (const TensorEntry& entry : file->tensors()) {
     const Tensor tensor = file->tensor(entry.name);
     const auto size = static_cast<std::uintptr_t>(dtype_info(entry.dtype).block_bytes);
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(tensor.bytes().data()) % size, 0U) << entry.name;

@@ -2,6 +2,7 @@
 
 #include "support.hpp"
 #include "switchyard/formats/safetensors.hpp"
+#include "switchyard/formats/tensor_files.hpp"
 
 namespace switchyard::formats {
 namespace {
@@ -19,13 +20,6 @@ struct Weights {
     }
   }
 };
-
-std::vector<std::string> file_names(const fs::path& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 void expect_same(const TensorFiles& files, const Weights& weights) {
   ASSERT_EQ(files.names().size(), weights.named.size());

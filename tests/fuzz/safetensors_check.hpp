@@ -9,7 +9,7 @@ namespace switchyard::fuzz {
 inline void parse_safetensors(std::string_view file) {
   const formats::SafetensorsHeader header = formats::parse_safetensors_header(bytes_of(file), "input");
   std::size_t at = header.data_begin;
-  for (const formats::SafetensorsEntry& entry : header.tensors) {
+  for (const formats::TensorEntry& entry : header.tensors) {
     check(entry.offset == at, "tensors follow each other without gap or overlap");
     check(static_cast<Index>(entry.bytes) == dtype_bytes(entry.dtype, entry.shape.numel()), "sizes match the shapes");
     at += entry.bytes;

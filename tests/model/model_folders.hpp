@@ -16,6 +16,7 @@
 #include "switchyard/base/atomic_file.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/formats/safetensors.hpp"
+#include "switchyard/formats/tensor_files.hpp"
 #include "switchyard/model/checkpoint.hpp"
 
 namespace switchyard::model {
