@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace switchyard::train {
 namespace {
@@ -40,17 +41,24 @@ std::string make_swing_remedy(const Recipe& recipe) {
 constexpr double kLeastSwing = 0.1;
 constexpr Index kLeastSteps = 8;  // fewer tell nothing of a correlation
 
-// Of all experts' loads together, each about its own mean.
+// Of all experts' loads together, each about its own mean, in mean loads of its step. The steps are of one size and
+// every step has load.
 struct Swing {
-  explicit Swing(const std::deque<std::vector<double>>& share_E) {
-    const std::size_t steps = share_E.size(), experts = share_E.front().size();
+  explicit Swing(const std::deque<std::vector<Index>>& load_E) {
+    const std::size_t steps = load_E.size(), experts = load_E.front().size();
+    std::vector<double> unit;  // one over the mean load of each step
+    for (const auto& load : load_E) {
+      const Index sum = std::accumulate(load.begin(), load.end(), Index{0});
+      unit.push_back(static_cast<double>(experts) / static_cast<double>(sum));
+    }
     double variance = 0.0, covariance = 0.0;
+    std::vector<double> share(steps);
     for (std::size_t e = 0; e < experts; ++e) {
-      double mean = 0.0;
-      for (const auto& share : share_E) mean += share[e] / static_cast<double>(steps);
+      for (std::size_t i = 0; i < steps; ++i) share[i] = static_cast<double>(load_E[i][e]) * unit[i];
+      const double mean = std::accumulate(share.begin(), share.end(), 0.0) / static_cast<double>(steps);
       for (std::size_t i = 0; i < steps; ++i) {
-        variance += (share_E[i][e] - mean) * (share_E[i][e] - mean);
-        if (i > 0) covariance += (share_E[i][e] - mean) * (share_E[i - 1][e] - mean);
+        variance += (share[i] - mean) * (share[i] - mean);
+        if (i > 0) covariance += (share[i] - mean) * (share[i - 1] - mean);
       }
     }
     correlation = variance == 0.0 ? 0.0 : covariance / variance;
@@ -64,15 +72,14 @@ struct Swing {
 CollapseMonitor::CollapseMonitor(const Recipe& recipe)
     : config_(recipe.monitor), remedy_(make_remedy(recipe)), swing_remedy_(make_swing_remedy(recipe)) {}
 
-void CollapseMonitor::observe_swing(Index layer, const moe::RoutingStatistics& statistics, State& state,
+void CollapseMonitor::observe_swing(Index layer, const moe::RoutingStatistics& statistics, MonitorState& state,
                                     std::vector<std::string>& warnings) const {
-  const double mean = statistics.mean_load();
-  if (config_.oscillation == 0.0 || mean == 0.0) return;
-  std::vector<double>& share = state.share_E.emplace_back();
-  for (const Index load : statistics.load_E) share.push_back(static_cast<double>(load) / mean);
-  if (static_cast<Index>(state.share_E.size()) > config_.patience) state.share_E.pop_front();
-  if (static_cast<Index>(state.share_E.size()) < config_.patience || config_.patience < kLeastSteps) return;
-  const Swing swing(state.share_E);
+  if (config_.oscillation == 0.0 || statistics.mean_load() == 0.0) return;
+  const auto patience = static_cast<std::size_t>(config_.patience);
+  state.load_E.push_back(statistics.load_E);
+  while (state.load_E.size() > patience) state.load_E.pop_front();
+  if (state.load_E.size() < patience || config_.patience < kLeastSteps) return;
+  const Swing swing(state.load_E);
   const bool swings = swing.correlation < -config_.oscillation && swing.size > kLeastSwing;
   if (swings && !state.swings)
     warnings.push_back(
@@ -86,7 +93,7 @@ void CollapseMonitor::observe_swing(Index layer, const moe::RoutingStatistics& s
 std::vector<std::string> CollapseMonitor::observe(const std::map<Index, moe::RoutingStatistics>& layers) {
   std::vector<std::string> warnings;
   for (const auto& [layer, statistics] : layers) {
-    State& state = layers_[layer];
+    MonitorState& state = layers_[layer];
     state.dead_steps_E.resize(statistics.load_E.size());
 
     state.violation_steps = statistics.max_violation() > config_.max_violation ? state.violation_steps + 1 : 0;

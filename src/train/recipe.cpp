@@ -53,20 +53,22 @@ void Recipe::validate() const {
         fmt::format("1 to {}", moe::kMaxExperts));
   check_size(experts.hidden, "experts.hidden", 0);
   check_size(experts.shared_hidden, "experts.shared_hidden", 0);
-  for (const LayerRecipe& row : layer) {
-    check(!row.at.empty(), "layer.at", "[]", "the layers that the table is for, such as at = [0, 1]");
+  for (std::size_t i = 0; i < layer.size(); ++i) {
+    const LayerRecipe& row = layer[i];
+    const auto key = [i](std::string_view name) { return fmt::format("layer[{}].{}", i, name); };
+    check(!row.at.empty(), key("at"), "[]", "the layers that the table is for, such as at = [0, 1]");
     for (const Index at : row.at) {
-      check(at >= 0 && at < model.layers, "layer.at", at, fmt::format("0 to {}", model.layers - 1));
+      check(at >= 0 && at < model.layers, key("at"), at, fmt::format("0 to {}", model.layers - 1));
     }
-    check(row.ffn.empty() || row.ffn == "moe" || row.ffn == "dense", "layer.ffn", row.ffn, "\"moe\" or \"dense\"");
-    const auto check_change = [](Index value, std::string_view key) {
-      check(value >= -1 && value <= kMaxSize, key, value, "0 or more, or -1 for the model's own");
+    check(row.ffn.empty() || row.ffn == "moe" || row.ffn == "dense", key("ffn"), row.ffn, "\"moe\" or \"dense\"");
+    const auto check_change = [&](Index value, std::string_view name) {
+      check(value >= -1 && value <= kMaxSize, key(name), value, "0 or more, or -1 for the model's own");
     };
-    check_change(row.hidden, "layer.hidden");
-    check_change(row.experts, "layer.experts");
-    check_change(row.expert_hidden, "layer.expert_hidden");
-    check_change(row.shared_hidden, "layer.shared_hidden");
-    check_change(row.top_k, "layer.top_k");
+    check_change(row.hidden, "hidden");
+    check_change(row.experts, "experts");
+    check_change(row.expert_hidden, "expert_hidden");
+    check_change(row.shared_hidden, "shared_hidden");
+    check_change(row.top_k, "top_k");
   }
 
   check(within(init.std, 0.0, 10.0), "init.std", init.std, "0 to 10");

@@ -81,12 +81,13 @@ std::string apply_override(toml::table& root, const std::string& text) {
   return table_name + "." + key;
 }
 
-// The key that a message of Recipe::validate() is about. Such a message begins with "table.key = " or, where the config
-// of a layer refused the value, with "model.layers[2].moe.table.key: ". Empty where it names none that a recipe has.
+// The key that a message of Recipe::validate() is about. Such a message begins with "table.key = " ("layer[0].key = "
+// for the first [[layer]]) or, where the config of a layer refused the value, with "model.layers[2].moe.table.key: ".
+// Empty where it names none that a recipe has.
 std::string blamed_key(std::string_view message) {
   std::string_view key = message.substr(0, message.find_first_of(" :"));
   if (const auto layer = key.find("].moe."); layer != std::string_view::npos) key.remove_prefix(layer + 6);
-  const bool plain = key.find_first_of("[]") == std::string_view::npos && !key.starts_with("layer.");
+  const bool plain = key.find_first_of("[]") == std::string_view::npos || key.starts_with("layer[");
   return plain ? std::string(key) : std::string();
 }
 
@@ -143,6 +144,7 @@ Recipe parse_recipe(const std::string& toml_text, const std::string& origin_name
   } catch (const Error& error) {
     const std::string key = blamed_key(error.what());
     const toml::node* node = root.at_path(key).node();
+    if (node == nullptr) node = root.at_path(key.substr(0, key.find('.'))).node();  // a key that the table lacks
     const bool known = node != nullptr && !key.empty();
     throw Error(known ? origin.kind(key) : error.kind(),
                 fmt::format("{}: {}", known ? origin.at(*node, key) : origin_name, error.what()));

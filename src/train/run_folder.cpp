@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "switchyard/base/atomic_file.hpp"
@@ -82,6 +83,46 @@ void fill(const formats::SafetensorsFile& file, const std::string& name, Tensor&
   if (!bytes.empty()) std::memcpy(target.mutable_bytes().data(), bytes.data(), bytes.size());
 }
 
+// The text of training.json.
+std::string state_json(const RunFolder::State& state) {
+  nlohmann::ordered_json json = {{"version", 1}, {"step", state.step}};
+  for (const auto& [layer, steps] : state.dead_steps) json["dead_steps"][std::to_string(layer)] = steps;
+  for (const auto& [layer, monitor] : state.monitor) {
+    nlohmann::ordered_json loads = nlohmann::ordered_json::array();  // one step after the other
+    for (const auto& load_E : monitor.load_E) {
+      for (const Index load : load_E) loads.push_back(load);
+    }
+    json["monitor"][std::to_string(layer)] = {{"violation_steps", monitor.violation_steps},
+                                              {"swings", monitor.swings},
+                                              {"dead_steps", monitor.dead_steps_E},
+                                              {"loads", std::move(loads)}};
+  }
+  return json.dump() + "\n";
+}
+
+// An array of a number of 0 or more for each of `experts` or, with `steps`, for each in any number of steps.
+std::vector<Index> read_counts(const formats::JsonConfig& json, const std::string& key, Index experts,
+                               bool steps = false) {
+  std::vector<Index> counts = json.get_ints(key);
+  const auto size = static_cast<Index>(counts.size());
+  const bool fits = size == experts || (steps && experts > 0 && size % experts == 0);
+  if (!fits || std::any_of(counts.begin(), counts.end(), [](Index n) { return n < 0; })) {
+    fail(ErrorKind::kBadInput, "{}: expected {} numbers of 0 or more{}, one for each expert", json.where(key), experts,
+         steps ? " for each step" : "");
+  }
+  return counts;
+}
+
+MonitorState read_monitor(const formats::JsonConfig& json, Index experts) {
+  MonitorState state;
+  state.violation_steps = json.get_int("violation_steps");
+  state.swings = json.get_bool("swings");
+  state.dead_steps_E = read_counts(json, "dead_steps", experts);
+  const std::vector<Index> loads = read_counts(json, "loads", experts, true);
+  for (auto load = loads.begin(); load != loads.end(); load += experts) state.load_E.emplace_back(load, load + experts);
+  return state;
+}
+
 }  // namespace
 
 RunFolder::RunFolder(const fs::path& path, const Recipe& recipe, bool resume)
@@ -115,9 +156,9 @@ fs::path RunFolder::last_checkpoint() const {
   return all.empty() ? fs::path() : all.back();
 }
 
-fs::path RunFolder::save(Index step, const model::Transformer& transformer, AdamW& optimizer,
-                         const DeadSteps& dead_steps, const text::Tokenizer& tokenizer) const {
-  const fs::path target = path_ / "checkpoints" / checkpoint_name(step);
+fs::path RunFolder::save(const State& state, const model::Transformer& transformer, AdamW& optimizer,
+                         const text::Tokenizer& tokenizer) const {
+  const fs::path target = path_ / "checkpoints" / checkpoint_name(state.step);
   AtomicDirectory folder(target);
   model::save_model(folder.path(), transformer, &tokenizer);
   std::vector<formats::NamedTensor> tensors;
@@ -127,12 +168,7 @@ fs::path RunFolder::save(Index step, const model::Transformer& transformer, Adam
   }
   formats::write_safetensors(folder.path() / kMomentsFile, tensors);
   write_file_atomically(folder.path() / kRecipeFile, recipe_);
-  std::string dead;
-  for (const auto& [layer, steps] : dead_steps)
-    dead += fmt::format("{}\"{}\": [{}]", dead.empty() ? "" : ", ", layer, fmt::join(steps, ", "));
-  write_file_atomically(folder.path() / model::kTrainingStateFile,
-                        fmt::format("{{\"version\": 1, \"step\": {}{}}}\n", step,
-                                    dead.empty() ? "" : fmt::format(", \"dead_steps\": {{{}}}", dead)));
+  write_file_atomically(folder.path() / model::kTrainingStateFile, state_json(state));
   folder.commit();
 
   const auto all = model::list_checkpoints(path_);
@@ -152,20 +188,16 @@ RunFolder::State RunFolder::load(const fs::path& checkpoint, model::Transformer&
   State result;
   result.step = state.get_int("step");
   if (result.step < 0) fail(ErrorKind::kBadInput, "{}: {}, expected 0 or more", state.where("step"), result.step);
-  if (state.has("dead_steps")) {
-    const auto dead = state.object("dead_steps");
-    const auto& layers = transformer.config().layers;
-    for (std::size_t i = 0; i < layers.size(); ++i) {
-      const std::string key = std::to_string(i);
-      if (!dead.has(key)) continue;
-      std::vector<Index> steps = dead.get_ints(key);
-      const Index experts = layers[i].moe ? layers[i].moe->router.experts : 0;
-      if (static_cast<Index>(steps.size()) != experts ||
-          std::any_of(steps.begin(), steps.end(), [](Index s) { return s < 0; }))
-        fail(ErrorKind::kBadInput, "{}: expected {} numbers of 0 or more, one for each expert", dead.where(key),
-             experts);
-      result.dead_steps[static_cast<Index>(i)] = std::move(steps);
-    }
+  const auto& layers = transformer.config().layers;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const std::string key = std::to_string(i);
+    const auto layer = static_cast<Index>(i);
+    const auto of_layer = [&](std::string_view name) { return state.has(name) && state.object(name).has(key); };
+    const moe::MoeConfig* moe = layers[i].moe ? &*layers[i].moe : nullptr;
+    if (of_layer("dead_steps"))
+      result.dead_steps[layer] = read_counts(state.object("dead_steps"), key, moe ? moe->router.experts : 0);
+    if (of_layer("monitor"))
+      result.monitor[layer] = read_monitor(state.object("monitor").object(key), moe ? moe->router.choices() : 0);
   }
   model::LoadedModel stored = model::load_model(checkpoint);
   for (autograd::Parameter* parameter : transformer.parameters()) {

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <string>
 
+#include "switchyard/train/monitor.hpp"
 #include "switchyard/train/optimizer.hpp"
 #include "switchyard/train/revival.hpp"
 #include "switchyard/train/trainer.hpp"
@@ -24,14 +25,15 @@ class RunFolder {
   // The last whole checkpoint; empty where there is none.
   std::filesystem::path last_checkpoint() const;
 
-  // Saves step-NNNNNNNN, whole or not at all, and removes all but the newest `keep`.
-  std::filesystem::path save(Index step, const model::Transformer& transformer, AdamW& optimizer,
-                             const DeadSteps& dead_steps, const text::Tokenizer& tokenizer) const;
   // What a checkpoint holds besides parameters and moments.
   struct State {
     Index step = 0;
     DeadSteps dead_steps;
+    MonitorStates monitor;
   };
+  // Saves step-NNNNNNNN, whole or not at all, and removes all but the newest `keep`.
+  std::filesystem::path save(const State& state, const model::Transformer& transformer, AdamW& optimizer,
+                             const text::Tokenizer& tokenizer) const;
   // Fills parameters and moments from a checkpoint. Throws kBadInput where it does not fit.
   State load(const std::filesystem::path& checkpoint, model::Transformer& transformer, AdamW& optimizer) const;
 

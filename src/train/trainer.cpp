@@ -113,6 +113,7 @@ class Run {
       RunFolder::State state = folder_.load(last, transformer_, optimizer_);
       step_ = saved_step_ = state.step;
       revival_.restore(std::move(state.dead_steps));
+      monitor_.restore(std::move(state.monitor));
       checkpoint_ = last;
     }
     for (autograd::Parameter* parameter : transformer_.parameters()) {
@@ -314,7 +315,8 @@ class Run {
     for (const autograd::Parameter* parameter : transformer_.parameters()) {
       if (kernels::first_not_finite(std::as_const(parameter->value).f32()) >= 0) fail_not_finite(step_, "a weight");
     }
-    checkpoint_ = folder_.save(step_, transformer_, optimizer_, revival_.dead_steps(), data_.tokenizer());
+    checkpoint_ =
+        folder_.save({step_, revival_.dead_steps(), monitor_.states()}, transformer_, optimizer_, data_.tokenizer());
     saved_step_ = step_;
     listener_.on_checkpoint(checkpoint_);
   }

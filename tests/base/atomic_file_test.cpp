@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "support/temporary_folder.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/mapped_file.hpp"
 
@@ -23,15 +24,7 @@ using ::testing::IsEmpty;
 
 class Files : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "switchyard-base-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override {
-    fs::permissions(folder_, fs::perms::owner_all);
-    fs::remove_all(folder_);
-  }
+  void TearDown() override { fs::permissions(folder_, fs::perms::owner_all); }  // so that it can be removed
 
   static void put(const fs::path& path, const std::string& text) {
     fs::create_directories(path.parent_path());
@@ -54,7 +47,8 @@ class Files : public ::testing::Test {
     }
   }
 
-  fs::path folder_;
+  TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
 };
 
 TEST_F(Files, FileAppearsOnlyWithCommit) {

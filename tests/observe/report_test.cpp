@@ -2,13 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <regex>
 
 #include "observe/events.hpp"
+#include "support/temporary_folder.hpp"
 #include "switchyard/base/atomic_file.hpp"
 #include "switchyard/base/error.hpp"
 
@@ -29,13 +29,9 @@ const std::string kStep = R"({"kind":"step","step":1,"loss":2.0,"bits_per_byte":
 class Report : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "switchyard-observe-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
     input_.title = "quickstart";
     input_.metrics = folder_ / "metrics.jsonl";
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   std::string page(const std::string& metrics) {
     std::ofstream(input_.metrics, std::ios::binary) << metrics;
@@ -60,7 +56,8 @@ class Report : public ::testing::Test {
     return {};
   }
 
-  fs::path folder_;
+  TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
   ReportInput input_;
 };
 

@@ -2,13 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <algorithm>
 #include <fstream>
 
 #include "model/small_models.hpp"
 #include "support/error_of.hpp"
+#include "support/temporary_folder.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
 #include "switchyard/model/checkpoint.hpp"
@@ -345,19 +345,14 @@ TEST(GenerateNonCausal, IsRefusedUnlessAskedFor) {
 
 class EngineFolder : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "switchyard-runtime-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
   void save(const fs::path& to, Index vocab, const text::Tokenizer* tokenizer) {
     model::ModelConfig config = mixed_config();
     config.vocab = vocab;
     fs::create_directories(to);
     model::save_model(to, make_model(config), tokenizer);
   }
-  fs::path folder_;
+  TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
 };
 
 TEST_F(EngineFolder, LoadsAModelWithItsTokenizer) {

@@ -24,7 +24,7 @@ std::unique_ptr<Tokenizer> train(const std::string& text, const SentencePieceTra
   return train_sentencepiece({&view, 1}, {&name, 1}, training);
 }
 
-class SentencePiece : public TemporaryFolder {
+class SentencePiece : public InFolder {
  protected:
   std::string model_of(const Tokenizer& tokenizer) const {
     tokenizer.save(folder_);

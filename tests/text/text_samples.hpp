@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "support/temporary_folder.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/random.hpp"
 #include "switchyard/text/utf8.hpp"
@@ -82,14 +83,8 @@ void expect_error(ErrorKind kind, const std::vector<std::string>& parts, F&& f) 
   }
 }
 
-class TemporaryFolder : public ::testing::Test {
+class InFolder : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (std::filesystem::temp_directory_path() / "switchyard-text-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
   void put(const std::string& name, const std::string& content) const {
     std::ofstream(folder_ / name, std::ios::binary) << content;
   }
@@ -100,7 +95,8 @@ class TemporaryFolder : public ::testing::Test {
     }
     return result;
   }
-  std::filesystem::path folder_;
+  TemporaryFolder temporary_;
+  const std::filesystem::path folder_ = temporary_.path();
 };
 
 }  // namespace switchyard::text

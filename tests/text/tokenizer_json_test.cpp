@@ -269,10 +269,10 @@ TEST(TokenizerJson, ManyThreadsMayEncode) {
   EXPECT_THAT(found, ::testing::Each(expected));
 }
 
-class PublishedFolder : public TemporaryFolder {
+class PublishedFolder : public InFolder {
  protected:
   void SetUp() override {
-    TemporaryFolder::SetUp();
+    InFolder::SetUp();
     put("tokenizer.json", changed({{"/added_tokens", list({added_token("<s>", R"("special": true)", 6),
                                                            added_token("<e>", R"("special": true)", 7)})}}));
   }
@@ -346,7 +346,7 @@ TEST_F(PublishedFolder, TokenizerModelBesideIt) {
   expect_error(ErrorKind::kBadInput, {"tokenizer.model", "no token for the byte 0"}, [&] { load_tokenizer(folder_); });
 }
 
-class Tiktoken : public TemporaryFolder {
+class Tiktoken : public InFolder {
  protected:
   static std::string ranks(const std::string& more) {
     const std::string digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

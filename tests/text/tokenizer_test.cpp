@@ -29,7 +29,7 @@ std::unique_ptr<Tokenizer> make(const std::string& kind) {
   return make_char_tokenizer(all);
 }
 
-class EveryTokenizer : public TemporaryFolder, public ::testing::WithParamInterface<std::string> {
+class EveryTokenizer : public InFolder, public ::testing::WithParamInterface<std::string> {
  protected:
   std::unique_ptr<Tokenizer> tokenizer_ = make(GetParam());
 };
@@ -206,7 +206,7 @@ TEST(CharTokenizer, NamesWhatItCannotEncode) {
   expect_error(ErrorKind::kBadInput, {"empty"}, [] { make_char_tokenizer(""); });
 }
 
-class LoadTokenizer : public TemporaryFolder {};
+class LoadTokenizer : public InFolder {};
 
 TEST_F(LoadTokenizer, NamesWhatItLookedFor) {
   expect_error(ErrorKind::kNotFound,

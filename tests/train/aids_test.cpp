@@ -226,18 +226,41 @@ TEST_F(TrainingAids, RevivalSurvivesStopAndResumeToTheBit) {
   EXPECT_NE(bits("without", 12), bits("whole", 12));
 }
 
+TEST_F(TrainingAids, TheMonitorWarnsAtTheSameStepAfterStopAndResume) {
+  Recipe r = reviving(recipe());
+  r.train.revive_after = 0;
+  r.monitor.patience = 9;
+  r.monitor.max_violation = 0.01;
+  Listener whole, parts;
+  run(r, "whole", whole);
+  ASSERT_THAT(whole.warnings, Contains(HasSubstr("above 0.01 for 9 steps")));
+  std::atomic<bool> stop{false};
+  parts.after_step = [&](const StepMetrics& m) { stop = m.step == 3 || m.step == 8; };
+  for (int part = 0; part < 3; ++part) {
+    stop = false;
+    run(r, "parts", parts, part > 0, &stop);
+  }
+  EXPECT_EQ(parts.warnings, whole.warnings);
+}
+
 TEST_F(TrainingAids, ADamagedCounterIsRefused) {
   const Recipe r = reviving(recipe());
   run(r, "run");
   const fs::path state = out("run") / "checkpoints/step-00000012/training.json";
   ASSERT_TRUE(fs::exists(state));
   std::string text = read_file(state);
-  ASSERT_THAT(text, HasSubstr("\"dead_steps\": {\"1\": ["));
-  for (const char* bad : {"[1, 2]", "[\"x\"]", "[-1]"}) {
-    const std::size_t begin = text.find("\"1\": [") + 5, end = text.find(']', begin);
-    put(state, text.substr(0, begin) + bad + text.substr(end + 1));
-    Listener listener;
-    EXPECT_THAT(error_of(ErrorKind::kBadInput, [&] { run(r, "run", listener, true); }), HasSubstr("dead_steps"));
+  const std::string revival = "\"dead_steps\":{\"1\":[", monitor = "\"dead_steps\":[", loads = "\"loads\":[";
+  const std::vector<int> minus(24, -1);
+  for (const std::string& array : {revival, monitor, loads}) {
+    for (const std::string& bad :
+         {std::string("1,2,3"), std::string("\"x\""), fmt::format("{}", fmt::join(minus, ","))}) {
+      const std::size_t begin = text.find(array) + array.size(), end = text.find(']', begin);
+      ASSERT_GT(begin, array.size()) << array;
+      put(state, text.substr(0, begin) + bad + text.substr(end));
+      Listener listener;
+      EXPECT_THAT(error_of(ErrorKind::kBadInput, [&] { run(r, "run", listener, true); }),
+                  HasSubstr(array == loads ? "loads" : "dead_steps"));
+    }
   }
 }
 
@@ -334,6 +357,11 @@ TEST(OscillationMonitor, TellsSwingsFromNoiseAndCollapse) {
     CollapseMonitor monitor(r);
     std::vector<std::string> all;
     for (Index step = 0; step < 60; ++step) {
+      if (step % 7 == 0) {  // as after a stop
+        CollapseMonitor next(r);
+        next.restore(monitor.states());
+        monitor = std::move(next);
+      }
       std::map<Index, moe::RoutingStatistics> layers;
       for (Index e = 0; e < 8; ++e) layers[3].load_E.push_back(load(step, e));
       for (std::string& text : monitor.observe(layers)) all.push_back(std::move(text));

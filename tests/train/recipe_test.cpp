@@ -365,13 +365,14 @@ TEST(Recipe, WidthMustDivideByHeads) {
 }
 
 TEST(Recipe, LayerTablesThatSayNothingUsefulAreRefused) {
-  EXPECT_THAT(refusal(kLeast + "[[layer]]\nffn = \"dense\"\n"), HasSubstr("layer.at = []"));
-  EXPECT_THAT(refusal(kLeast + "[[layer]]\nat = [4]\n"), HasSubstr("layer.at = 4, expected 0 to 3"));
-  EXPECT_THAT(refusal(kLeast + "[[layer]]\nat = [-1]\n"), HasSubstr("layer.at = -1, expected 0 to 3"));
-  EXPECT_THAT(refusal(kLeast + "[[layer]]\nat = [0]\nffn = \"none\"\n"), HasSubstr("layer.ffn = none"));
+  EXPECT_THAT(refusal(kLeast + "[[layer]]\nffn = \"dense\"\n"), HasSubstr("layer[0].at = []"));
+  EXPECT_THAT(refusal(kLeast + "[[layer]]\nat = [4]\n"),
+              AllOf(HasSubstr("layer[0].at = 4, expected 0 to 3"), HasSubstr(":5:")));
+  EXPECT_THAT(refusal(kLeast + "[[layer]]\nat = [-1]\n"), HasSubstr("layer[0].at = -1, expected 0 to 3"));
+  EXPECT_THAT(refusal(kLeast + "[[layer]]\nat = [0]\nffn = \"none\"\n"), HasSubstr("layer[0].ffn = none"));
   for (const char* key : {"hidden", "experts", "expert_hidden", "shared_hidden", "top_k"}) {
     EXPECT_THAT(refusal(fmt::format("{}[[layer]]\nat = [0]\n{} = -2\n", kLeast, key)),
-                HasSubstr(fmt::format("layer.{} = -2", key)));
+                HasSubstr(fmt::format("layer[0].{} = -2", key)));
   }
   EXPECT_THAT(refusal(kLeast + "[[layer]]\nat = [0]\nexperts = 0\n"), HasSubstr("expected"));
 }
