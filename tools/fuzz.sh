@@ -48,7 +48,7 @@ for target in "${targets[@]}"; do
   [[ -d tests/golden/$target ]] && folders+=("tests/golden/$target")
   dictionary=()
   case $target in
-    npy) dictionary=(-dict=tests/fuzz/npy.dict) ;;
+    gguf | npy) dictionary=(-dict="tests/fuzz/$target.dict") ;;
     sentencepiece | tiktoken) ;;
     *) dictionary=(-dict=tests/fuzz/json.dict) ;;
   esac

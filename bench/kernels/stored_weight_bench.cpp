@@ -16,7 +16,7 @@
 namespace switchyard::kernels {
 namespace {
 
-enum class Kind : int { kF32, kBF16, kF16, kF8, kF8Blocks, kMxF4, kBF16Columns };
+enum class Kind : int { kF32, kBF16, kF16, kF8, kF8Blocks, kMxF4, kBF16Columns, kQ80, kQ40, kQ4K, kQ6K };
 
 struct Stored {
   std::vector<std::byte> memory, scales;
@@ -63,6 +63,18 @@ Stored make(Kind kind, Index n) {
       w.row_stride = 1;
       w.col_stride = n;
       break;
+    case Kind::kQ80:
+      type(DType::kQ80, "Q8_0");
+      break;
+    case Kind::kQ40:
+      type(DType::kQ40, "Q4_0");
+      break;
+    case Kind::kQ4K:
+      type(DType::kQ4K, "Q4_K");
+      break;
+    case Kind::kQ6K:
+      type(DType::kQ6K, "Q6_K");
+      break;
   }
   s.memory.assign(static_cast<std::size_t>(dtype_bytes(w.dtype, n * n)), std::byte{0x3C});
   w.data = s.memory.data();
@@ -91,7 +103,7 @@ void product(benchmark::State& state) {
 void shapes(benchmark::internal::Benchmark* b) {
   for (const int threads : {1, 2})
     for (const int m : {1, 4, 8, 64})
-      for (int kind = 0; kind <= static_cast<int>(Kind::kBF16Columns); ++kind) b->Args({m, 8192, kind, threads});
+      for (int kind = 0; kind <= static_cast<int>(Kind::kQ6K); ++kind) b->Args({m, 8192, kind, threads});
 }
 
 BENCHMARK(product)->Name("stored_weight")->Apply(shapes)->UseRealTime()->Unit(benchmark::kMillisecond)->MinTime(0.3);

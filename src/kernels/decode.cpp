@@ -363,6 +363,10 @@ bool is_column_major(const WeightView& w) {
 }
 
 void decode_rows(const WeightView& w, Index row, Index column, Matrix to, Index ahead) {
+  if (dtype_info(w.dtype).is_quantised) {
+    decode_quantised(w, row, column, to, ahead);
+    return;
+  }
   Runs runs;
   runs.ahead = ahead;
   runs.to_stride = to.stride;
@@ -388,8 +392,9 @@ void decode(const WeightView& w, Index row, Index column, Matrix to) {
   require(row >= 0 && column >= 0 && row + to.rows <= w.rows && column + to.cols <= w.cols && to.stride >= to.cols,
           "decode: [{}, {}] with stride {} from {}, {} of [{}, {}]", to.rows, to.cols, to.stride, row, column, w.rows,
           w.cols);
-  require(column % dtype_info(w.dtype).block_elements == 0, "decode: column {} of {} begins within a byte", column,
-          dtype_info(w.dtype).name);
+  const DTypeInfo& type = dtype_info(w.dtype);
+  require(type.is_quantised || column % type.block_elements == 0, "decode: column {} of {} begins within a byte",
+          column, type.name);
   if (to.empty()) return;
   if (!is_column_major(w)) {
     decode_rows(w, row, column, to);

@@ -26,4 +26,7 @@ bool is_column_major(const WeightView& w);
 // As decode() for a view that is not column-major, without its checks.
 void decode_rows(const WeightView& w, Index row, Index column, Matrix to, Index ahead = 0);
 
+// The same for quantised types, at any column: a block of which only a part is asked for is decoded on the side.
+void decode_quantised(const WeightView& w, Index row, Index column, Matrix to, Index ahead);
+
 }  // namespace switchyard::kernels

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "block_cache.hpp"
+#include "switchyard/tensor/quantised.hpp"
 
 namespace switchyard {
 namespace {
@@ -142,6 +143,10 @@ Tensor Tensor::to_f32() const {
       });
       break;
     default:
+      if (dtype_info(dtype_).is_quantised) {
+        dequantise(dtype_, bytes(), out);
+        break;
+      }
       fail(ErrorKind::kUnsupported, "cannot read a tensor of type {} as float32", dtype_info(dtype_).name);
   }
   return result;

@@ -9,10 +9,13 @@
 namespace switchyard {
 namespace {
 
+// What cannot be cut.
+const char* unit(const DTypeInfo& info) { return info.is_quantised ? "block" : "byte"; }
+
 // Bytes from one element to another one that many elements away.
 Index distance(DType dtype, Index elements) {
   const DTypeInfo& info = dtype_info(dtype);
-  require(elements % info.block_elements == 0, "a part of a weight of {} begins within a byte", info.name);
+  require(elements % info.block_elements == 0, "a part of a weight of {} begins within a {}", info.name, unit(info));
   return elements / info.block_elements * info.block_bytes;
 }
 
@@ -65,8 +68,10 @@ void WeightView::check() const {
   require(rows >= 0 && cols >= 0 && (empty() || data != nullptr), "a weight [{}, {}] without data", rows, cols);
   require(info.is_float, "a weight of type {}, expected a float type", info.name);
   require(info.block_elements == 1 || ((cols <= 1 || col_stride == 1) && row_stride % info.block_elements == 0),
-          "a weight of {} with strides {} and {}, expected rows of whole bytes", info.name, row_stride, col_stride);
+          "a weight of {} with strides {} and {}, expected rows of whole {}s", info.name, row_stride, col_stride,
+          unit(info));
   if (scales.data == nullptr) return;
+  require(!info.is_quantised, "a weight of {}, which has its own scales, with scales beside it", info.name);
   const DTypeInfo& factors = dtype_info(scales.dtype);
   require(factors.is_float && factors.block_elements == 1, "a weight with scales of type {}", factors.name);
   require(scales.row_block >= 1 && scales.column_block >= 1 && scales.first_row >= 0 && scales.first_column >= 0,

@@ -8,6 +8,7 @@
 
 #include "switchyard/base/atomic_file.hpp"
 #include "switchyard/base/error.hpp"
+#include "switchyard/formats/gguf.hpp"
 #include "switchyard/formats/npy.hpp"
 #include "switchyard/formats/safetensors.hpp"
 #include "switchyard/text/tokenizer.hpp"
@@ -36,6 +37,28 @@ void make_safetensors(const fs::path& root) {
   const std::string header = file.substr(8, file.size() - 8 - data_bytes);
   put(root, "safetensors_header", "four", header + '\0' + file.substr(file.size() - data_bytes));
   put(root, "safetensors_header", "none", "{}");
+}
+
+void make_gguf(const fs::path& root) {
+  using formats::GgufArray;
+  formats::GgufMetadata metadata;
+  metadata.set("general.architecture", std::string("llama"));
+  metadata.set("general.alignment", std::uint32_t{32});
+  metadata.set("i", std::int64_t{-1});
+  metadata.set("f", 0.5F);
+  metadata.set("b", true);
+  metadata.set("s", GgufArray(std::vector<std::string>{"a", ""}));
+  metadata.set("u", GgufArray(std::vector<std::uint16_t>{1, 2}));
+  metadata.set("t", GgufArray(std::vector<bool>{true}));
+  std::vector<formats::DeferredTensor> tensors;
+  fs::create_directories(root / "gguf");
+  formats::write_gguf(root / "gguf" / "none", metadata, tensors);
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kQ80, DType::kQ4K, DType::kMXFP4, DType::kI8}) {
+    const Shape shape = {2, dtype_info(dtype).block_elements};
+    tensors.push_back(
+        {std::string(dtype_info(dtype).name), dtype, shape, [dtype, shape] { return Tensor::zeros(dtype, shape); }});
+  }
+  formats::write_gguf(root / "gguf" / "six", metadata, tensors);
 }
 
 void make_json(const fs::path& root) {
@@ -115,6 +138,7 @@ int main(int argc, char** argv) {
   try {
     const fs::path root = argv[1];
     make_safetensors(root);
+    make_gguf(root);
     make_json(root);
     make_npy(root);
     make_tokenizers(root);

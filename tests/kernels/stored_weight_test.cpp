@@ -26,6 +26,10 @@ using oracle::GuardedMatrix;
 using oracle::StoredWeight;
 using oracle::WeightKind;
 
+constexpr DType kQuantised[] = {DType::kQ80,   DType::kQ40,   DType::kQ41,  DType::kQ50, DType::kQ51,
+                                DType::kQ2K,   DType::kQ3K,   DType::kQ4K,  DType::kQ5K, DType::kQ6K,
+                                DType::kIQ4NL, DType::kIQ4XS, DType::kMXFP4};
+
 // Every type in every layout without scales and with scales of the published and of awkward kinds.
 const std::vector<WeightKind>& kinds() {
   static const std::vector<WeightKind> all = [] {
@@ -58,6 +62,13 @@ const std::vector<WeightKind>& kinds() {
         scaled(DType::kF64, 20, 33, 7, 1);
         scaled(DType::kF8E4M3, 1, 1, 1, 1);
       }
+    }
+    for (const DType dtype : kQuantised) {
+      WeightKind plain, gap;
+      plain.dtype = gap.dtype = dtype;
+      gap.row_gap = 300;
+      kinds.push_back(plain);
+      kinds.push_back(gap);
     }
     return kinds;
   }();
@@ -93,6 +104,7 @@ TEST(Decode, EveryPartOfEveryKindIsWhatTheOracleSays) {
       SCOPED_TRACE(name_of(kind));
       const Index rows = 1 + below(150), cols = 1 + below(300);
       const StoredWeight weight(kind, rows, cols, static_cast<std::uint32_t>(below(1000)), true);
+      const std::vector<float> all = oracle::expand(weight.view());
       for (int part = 0; part < 3; ++part) {
         const Index row = part == 0 ? 0 : below(rows), begin = part == 0 ? 0 : below(cols);
         const Index column = kind.dtype == DType::kF4 ? begin / 2 * 2 : begin;
@@ -101,7 +113,8 @@ TEST(Decode, EveryPartOfEveryKindIsWhatTheOracleSays) {
         decode(weight.view(), row, column, to.view());
         std::vector<float> expected;
         for (Index i = 0; i < m; ++i)
-          for (Index j = 0; j < k; ++j) expected.push_back(oracle::element(weight.view(), row + i, column + j));
+          for (Index j = 0; j < k; ++j)
+            expected.push_back(all[static_cast<std::size_t>((row + i) * cols + column + j)]);
         ASSERT_TRUE(same_numbers(to.values(), expected)) << m << " x " << k << " from " << row << ", " << column;
         ASSERT_TRUE(to.untouched());
       }
@@ -127,6 +140,54 @@ TEST(Decode, EveryBitPatternOfTheSmallTypes) {
       EXPECT_TRUE(same_numbers(values, oracle::expand(all))) << dtype_info(dtype).name;
     }
   });
+}
+
+// Every value of the integers, alone at its place, with scales that are ones, odd, subnormal, infinite and NaN.
+TEST(Decode, EveryBytePatternOfTheQuantisedTypes) {
+  on_each_target([] {
+    for (const DType dtype : kQuantised) {
+      const DTypeInfo& info = dtype_info(dtype);
+      WeightView all;
+      all.dtype = dtype;
+      all.rows = 256;
+      all.cols = all.row_stride = info.block_elements;
+      for (const int scale : {0x00, 0x3C, 0xB5, 0x7C, 0xFF}) {
+        std::vector<std::byte> bytes(static_cast<std::size_t>(256 * info.block_bytes));
+        for (std::size_t i = 0; i < bytes.size(); ++i) {
+          const std::size_t value = i / static_cast<std::size_t>(info.block_bytes);
+          // Bytes that are halves of some type's scales.
+          const std::size_t at = i % static_cast<std::size_t>(info.block_bytes);
+          const bool is_scale = at < 4 || at == 80 || at == 81 || at == 82 || at == 83 || at >= 108;
+          bytes[i] = static_cast<std::byte>(is_scale && value % 2 == 0 ? static_cast<std::size_t>(scale) : value);
+        }
+        all.data = bytes.data();
+        std::vector<float> values(static_cast<std::size_t>(256 * info.block_elements));
+        decode(all, 0, 0, {values.data(), 256, info.block_elements});
+        ASSERT_TRUE(same_numbers(values, oracle::expand(all))) << info.name << ", scale " << scale;
+      }
+    }
+  });
+}
+
+TEST(Decode, PartsOfBlocksAtEveryColumn) {
+  for (const DType dtype : {DType::kQ40, DType::kQ4K}) {
+    WeightKind kind;
+    kind.dtype = dtype;
+    const Index block = dtype_info(dtype).block_elements, cols = 3 * block;
+    const StoredWeight weight(kind, 2, cols, 1);
+    const std::vector<float> all = oracle::expand(weight.view());
+    for (Index column = 0; column < cols; column += 1 + block / 32)
+      for (Index k = 1; column + k <= cols; k += 1 + block / 16) {
+        GuardedMatrix to(2, k, 1);
+        decode(weight.view(), 0, column, to.view());
+        for (Index i = 0; i < 2; ++i)
+          for (Index j = 0; j < k; ++j)
+            ASSERT_EQ(to.view()(i, j), all[static_cast<std::size_t>(i * cols + column + j)]) << column << " " << k;
+        ASSERT_TRUE(to.untouched());
+      }
+    const WeightView part = weight.view().slice_rows(1, 1).slice_cols(block, block + 5);
+    EXPECT_EQ(oracle::expand(part), std::vector<float>(all.begin() + cols + block, all.begin() + cols + 2 * block + 5));
+  }
 }
 
 TEST(Decode, RefusesWhatItCannotRead) {
@@ -183,13 +244,14 @@ TEST(StoredWeight, MatmulGivesTheBitsOfTheExpansion) {
 
 TEST(StoredWeight, MatmulOnEveryInstructionSetAndSize) {
   on_each_target([] {
-    for (const DType dtype : {DType::kBF16, DType::kF8E4M3, DType::kF4})
+    for (const DType dtype : {DType::kBF16, DType::kF8E4M3, DType::kF4, DType::kQ80, DType::kQ3K, DType::kQ4K})
       for (const bool columns : {false, true}) {
-        if (columns && dtype == DType::kF4) continue;
+        const bool quantised = dtype_info(dtype).is_quantised;
+        if (columns && (quantised || dtype == DType::kF4)) continue;
         WeightKind kind;
         kind.dtype = dtype;
         kind.column_major = columns;
-        if (dtype != DType::kBF16) {
+        if (dtype != DType::kBF16 && !quantised) {
           kind.row_block = dtype == DType::kF4 ? 1 : 128;
           kind.column_block = dtype == DType::kF4 ? 32 : 128;
         }
@@ -301,7 +363,13 @@ TEST(StoredWeight, GroupedFfnOnEveryInstructionSet) {
   kind.row_block = 1;
   kind.column_block = 32;
   kind.scale_dtype = DType::kF8E8M0;
-  on_each_target([&] { check_grouped({kind}, Activation::kSwiGLU, 70, {60, 33, 64}, {1, 2, 40}, 0.3F); });
+  WeightKind q4, q6;
+  q4.dtype = DType::kQ4K;
+  q6.dtype = DType::kQ6K;
+  on_each_target([&] {
+    check_grouped({kind}, Activation::kSwiGLU, 70, {60, 33, 64}, {1, 2, 40}, 0.3F);
+    check_grouped({q4, q4, q6}, Activation::kSwiGLU, 512, {256, 33}, {1, 40}, 0.3F);
+  });
 }
 
 TEST(StoredWeight, GradientsNeedFloat32Matrices) {

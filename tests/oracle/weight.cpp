@@ -8,6 +8,7 @@
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/random.hpp"
 #include "switchyard/tensor/half.hpp"
+#include "switchyard/tensor/quantised.hpp"
 
 namespace switchyard::oracle {
 namespace {
@@ -19,7 +20,18 @@ T read(const std::byte* from, Index i) {
   return value;
 }
 
+// The blocks that hold elements [first, first + count) of a quantised type, from the beginning of the first of them on.
+std::vector<float> blocks(DType dtype, const std::byte* data, Index first, Index count) {
+  const DTypeInfo& info = dtype_info(dtype);
+  const Index begin = first / info.block_elements, size = ceil_div(first + count, info.block_elements) - begin;
+  std::vector<float> values(static_cast<std::size_t>(size * info.block_elements));
+  dequantise(dtype, {data + begin * info.block_bytes, static_cast<std::size_t>(size * info.block_bytes)}, values);
+  return values;
+}
+
 float number(DType dtype, const std::byte* data, Index i) {
+  if (const DTypeInfo& info = dtype_info(dtype); info.is_quantised)
+    return blocks(dtype, data, i, 1)[static_cast<std::size_t>(i % info.block_elements)];
   switch (dtype) {
     case DType::kF32:
       return read<float>(data, i);
@@ -42,6 +54,42 @@ float number(DType dtype, const std::byte* data, Index i) {
   }
 }
 
+// Where the scales of a block are that have exponents: halves, but of MXFP4 a byte.
+std::vector<Index> places_of_scales(DType dtype) {
+  switch (dtype) {
+    case DType::kQ2K:
+      return {80, 82};
+    case DType::kQ3K:
+      return {108};
+    case DType::kQ6K:
+      return {208};
+    case DType::kQ41:
+    case DType::kQ51:
+    case DType::kQ4K:
+    case DType::kQ5K:
+      return {0, 2};
+    default:
+      return {0};
+  }
+}
+
+// Random blocks; their scales are small but where `special`.
+void fill_blocks(DType dtype, const RandomStream& stream, bool special, std::vector<std::byte>& memory) {
+  for (std::size_t i = 0; i < memory.size(); ++i) memory[i] = static_cast<std::byte>(stream.below(i, 256));
+  if (special) return;
+  const auto block_bytes = static_cast<std::size_t>(dtype_info(dtype).block_bytes);
+  for (std::size_t b = 0; b < memory.size(); b += block_bytes) {
+    for (const Index place : places_of_scales(dtype)) {
+      const std::size_t at = b + static_cast<std::size_t>(place);
+      const Float16 scale = to_float16(0.01F * stream.normal(memory.size() + at));
+      if (dtype == DType::kMXFP4)
+        memory[at] = static_cast<std::byte>(118 + stream.below(at, 12));
+      else
+        std::memcpy(memory.data() + at, &scale, sizeof(scale));
+    }
+  }
+}
+
 bool tame(float value) { return std::isfinite(value) && std::abs(value) < 1e4F; }
 
 // `count` random numbers; `positive` ones of moderate size serve as scales.
@@ -50,6 +98,10 @@ std::vector<std::byte> numbers(DType dtype, Index count, std::uint32_t seed, boo
   const DTypeInfo& info = dtype_info(dtype);
   const Index bytes = ceil_div(count, info.block_elements) * info.block_bytes;
   std::vector<std::byte> memory(static_cast<std::size_t>(bytes));
+  if (info.is_quantised) {
+    fill_blocks(dtype, stream, special, memory);
+    return memory;
+  }
   if (dtype == DType::kF4) {
     for (std::size_t i = 0; i < memory.size(); ++i) memory[i] = static_cast<std::byte>(stream.below(i, 256));
     return memory;
@@ -105,6 +157,13 @@ float element(const WeightView& w, Index r, Index c) {
 
 std::vector<float> expand(const WeightView& w) {
   std::vector<float> all;
+  if (dtype_info(w.dtype).is_quantised) {
+    for (Index r = 0; r < w.rows; ++r) {
+      const std::vector<float> row = blocks(w.dtype, w.data, r * w.row_stride, w.cols);
+      all.insert(all.end(), row.begin(), row.begin() + w.cols);
+    }
+    return all;
+  }
   for (Index r = 0; r < w.rows; ++r)
     for (Index c = 0; c < w.cols; ++c) all.push_back(element(w, r, c));
   return all;

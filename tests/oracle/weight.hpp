@@ -26,8 +26,9 @@ struct WeightKind {
 };
 
 // Every bit pattern occurs, of types of up to 8 bits also the NaN where `special`; larger ones are finite and of
-// moderate size but where `special`. The memory begins one byte after an aligned address and ends with the last
-// element, so that a tool which watches memory sees every access outside.
+// moderate size but where `special`; likewise the numbers of quantised types, whose integers take every value. The
+// memory begins one byte after an aligned address and ends with the last element, so that a tool which watches memory
+// sees every access outside.
 class StoredWeight {
  public:
   StoredWeight(const WeightKind& kind, Index rows, Index cols, std::uint32_t seed, bool special = false);

@@ -22,8 +22,9 @@ struct WeightScales {
 };
 
 // Element (r, c) is the number at data + (r * row_stride + c * col_stride) elements, times its scale. Data need not be
-// aligned for its type. A type of several elements a byte (F4: two, the lower nibble first) needs col_stride 1, rows
-// that begin on a byte and an even row_stride. Owns nothing; whoever made it keeps the memory alive.
+// aligned for its type. A type of several elements a block (F4: the two of a byte, the lower nibble first; quantised
+// types: 32 or 256) needs col_stride 1, rows that begin on a block and a row_stride of whole blocks; quantised types
+// have no scales beside them. Owns nothing; whoever made it keeps the memory alive.
 struct WeightView {
   const std::byte* data = nullptr;
   DType dtype = DType::kF32;
@@ -40,10 +41,10 @@ struct WeightView {
   // Whether kernels can read the rows in place: float32, aligned, contiguous columns, no scales.
   bool is_matrix() const;
   ConstMatrix matrix() const;  // kInternal where not is_matrix()
-  // Parts. kInternal where they leave the view or begin within a byte.
+  // Parts. kInternal where they leave the view or begin within a block.
   WeightView slice_rows(Index begin, Index count) const;
   WeightView slice_cols(Index begin, Index count) const;
-  WeightView transposed() const;  // kInternal for types of several elements a byte
+  WeightView transposed() const;  // kInternal for types of several elements a block
   // Throws kInternal where the type cannot be read as numbers, or the strides or blocks contradict what is said above.
   void check() const;
 };
