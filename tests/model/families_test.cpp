@@ -16,7 +16,7 @@ constexpr const char* kStacked = "mixtral/stacked-tied";
 constexpr const char* kGolden[] = {"mixtral/base",         kStacked,           "qwen2_moe/base",
                                    "qwen2_moe/dense-rows", "qwen3_moe/base",   "qwen3_moe/bias-dense-rows",
                                    "glm4_moe/base",        "glm4_moe/all-moe", "llama/base",
-                                   "llama/bias-tied"};
+                                   "llama/bias-tied",      "minimax_m2/base",  "ernie4_5_moe/base"};
 class SavedModelTest : public testing::TestWithParam<const char*> {};
 
 TEST_P(SavedModelTest, IsSavedInTheSameDialectWithTheSameBits) {
@@ -142,6 +142,27 @@ LayerConfig changed(LayerConfig row, const std::function<void(LayerConfig&)>& ch
   return row;
 }
 
+LayerConfig minimax_row(Index rotary_dim) {
+  LayerConfig row = moe_row(4, 2, 6, "sum");
+  row.attention.qk_norm_whole = true;
+  row.attention.rotary_dim = rotary_dim;
+  row.moe->router.score = "sigmoid";
+  row.moe->router.selection_bias = true;
+  return row;
+}
+
+LayerConfig interleaved(LayerConfig row) {
+  row.attention.rope_pairing = kernels::RopePairing::kInterleaved;
+  return row;
+}
+
+LayerConfig ernie_row(Index shared_hidden) {
+  LayerConfig row = interleaved(moe_row(4, 2, 6, "sum"));
+  row.moe->router.selection_bias = true;
+  row.moe->shared = {.hidden = shared_hidden};
+  return row;
+}
+
 struct Choice {
   const char* name;
   const char* family;
@@ -189,6 +210,11 @@ std::vector<Choice> choices() {
       {"DeepseekShared", "deepseek", model_of({dense_row(20), shared_row(false, 12)})},
       {"DeepseekWithoutShared", "deepseek", model_of({moe_row(4, 2, 6, "none")})},
       {"DeepseekTopOneIsNotNormalised", "switchyard", model_of({dense_row(20), moe_row(4, 1, 6, "sum")})},
+      {"MinimaxM2", "minimax_m2", model_of({minimax_row(0), minimax_row(0)})},
+      {"MinimaxM2PartlyRotated", "minimax_m2", model_of({minimax_row(2)})},
+      {"ErnieMoe", "ernie4_5_moe", model_of({interleaved(dense_row(20)), ernie_row(12), ernie_row(12)})},
+      {"ErnieMoeWithoutShared", "ernie4_5_moe", model_of({ernie_row(0)})},
+      {"ErnieMoeDenseRowsLead", "switchyard", model_of({ernie_row(12), interleaved(dense_row(20))})},
       {"Llama", "llama", model_of({dense_row(20), dense_row(20)})},
       {"LlamaBiased", "llama",
        model_of({changed(dense_row(20),

@@ -259,4 +259,28 @@ CASES = {
         ffn_config=dict(ffn_hidden_size=10, moe_num_experts=5, moe_top_k=2, moe_normalize_expert_weights=None),
         rope_parameters=dict(rope_type="default", rope_theta=1e4)),
         tokens=17, margin=1e-3, published_config=True, drop=("rope_theta", "rope_scaling", "num_key_value_heads")),
+    "minimax_m2/base": Case("MiniMaxM2", dict(
+        hidden_size=24, intermediate_size=12, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=10, num_local_experts=6, num_experts_per_tok=3, rms_norm_eps=1e-6, rotary_dim=6,
+        rope_parameters=dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=0.6)),
+        tokens=17, margin=1e-3, published_config=True, scales={"e_score_correction_bias": 0.3},
+        extra=dict(scoring_func="sigmoid", use_routing_bias=True, use_qk_norm=True, qk_norm_type="per_layer",
+                   shared_intermediate_size=0, rotary_dim=6, use_mtp=True, num_mtp_modules=3)),
+    "minimax_m2/tied": Case("MiniMaxM2", dict(
+        hidden_size=32, intermediate_size=10, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=1,
+        head_dim=8, num_local_experts=5, num_experts_per_tok=2, rms_norm_eps=1e-5, tie_word_embeddings=True,
+        rope_parameters=dict(rope_type="default", rope_theta=5e3, partial_rotary_factor=0.5)),
+        tokens=17, margin=1e-3, scales={"e_score_correction_bias": 0.3}),
+    "ernie4_5_moe/base": Case("Ernie4_5_Moe", dict(
+        hidden_size=24, intermediate_size=28, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        moe_intermediate_size=8, moe_k=3, moe_num_experts=6, moe_num_shared_experts=2, moe_layer_start_index=1,
+        rope_theta=1e4, tie_word_embeddings=True),
+        tokens=17, margin=1e-3, published_config=True, scales={"e_score_correction_bias": 0.1},
+        extra=dict(moe_gate_act="softmax", moe_use_aux_free=True)),
+    # Every second layer from the third to the last but one, no shared expert.
+    "ernie4_5_moe/interval": Case("Ernie4_5_Moe", dict(
+        hidden_size=32, intermediate_size=20, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=4,
+        moe_intermediate_size=12, moe_k=2, moe_num_experts=5, moe_num_shared_experts=0, moe_layer_start_index=2,
+        moe_layer_end_index=4, moe_layer_interval=2, rope_theta=5e5, tie_word_embeddings=False),
+        tokens=17, margin=1e-3, scales={"e_score_correction_bias": 0.1}),
 }

@@ -39,8 +39,12 @@ def sparsemixer_gap(scores, jitter):
     return min(gaps)
 
 
-def router_gap(router, logits):
+def router_gap(router, inputs, logits):
     logits = logits.float()
+    if "MiniMax" in type(router).__name__:  # which is handed its bias
+        return fixtures.kth_gap(logits.sigmoid() + inputs[1], router.top_k)
+    if hasattr(router, "moe_statics"):
+        return fixtures.kth_gap(router.moe_statics(logits.softmax(-1)), router.top_k)
     if hasattr(router, "router_jitter_noise"):
         return sparsemixer_gap(logits, router.router_jitter_noise)
     if hasattr(router, "e_score_correction_bias"):
@@ -58,7 +62,7 @@ def run_model(model, ids):
     experts = []
     margins = [float("inf")]
 
-    def look(router, _, output):
+    def look(router, inputs, output):
         if isinstance(output, tuple):
             logits, _, chosen = output
         else:  # DBRX, whose router gives logits alone
@@ -66,7 +70,7 @@ def run_model(model, ids):
             logits = output
             chosen = logits.softmax(-1).topk(router.top_k, -1).indices
         experts.append(chosen)
-        margins.append(router_gap(router, logits))
+        margins.append(router_gap(router, inputs, logits))
 
     hooks = [m.register_forward_hook(look) for m in model.modules() if "router" in type(m).__name__.lower()]
     with torch.no_grad():
