@@ -32,6 +32,13 @@ std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, std::s
   return ids;
 }
 
+std::vector<std::int32_t> encode_source(const text::Tokenizer& tokenizer, std::string_view text) {
+  std::vector<std::int32_t> ids = tokenizer.encode(text);
+  const auto end = tokenizer.add_eos() ? tokenizer.eos_id() : std::nullopt;
+  if (end && (ids.empty() || ids.back() != *end)) ids.push_back(*end);
+  return ids;
+}
+
 void check_context(Index context, const runtime::Engine& engine) {
   const Index most = engine.config().max_positions;
   if (context > most)

@@ -47,6 +47,8 @@ void add_model(CLI::App& command, ModelOptions& model);
 
 // The ids of a text as the model was trained to see it: with the begin token in front where its tokenizer puts one.
 std::vector<std::int32_t> encode_prompt(const text::Tokenizer& tokenizer, std::string_view text);
+// The ids of a text for an encoder: with the end token behind it where its tokenizer puts one.
+std::vector<std::int32_t> encode_source(const text::Tokenizer& tokenizer, std::string_view text);
 // kBadInput where more positions are asked for than the model was made for.
 void check_context(Index context, const runtime::Engine& engine);
 

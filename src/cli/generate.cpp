@@ -1,13 +1,16 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "answer_text.hpp"
 #include "command.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
 #include "switchyard/runtime/engine.hpp"
+#include "switchyard/runtime/text_to_text.hpp"
 #include "switchyard/text/utf8.hpp"
 
 namespace switchyard::cli {
@@ -18,16 +21,89 @@ struct Options {
   std::string prompt, file;
   Index tokens = 128, context = 0, batch = 512;
   runtime::SamplingConfig sampling;
+  runtime::BeamOptions beam;
+  bool sampled = false, beams_given = false;  // some option of sampling, or of the beam search, was given
   int threads = 0;
   bool json = false, no_echo = false, allow_non_causal = false;
 };
 
 double rate(Index tokens, double seconds) { return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0; }
 
+void print_rates(const runtime::Generation& result, Index decoded) {
+  if (::isatty(STDERR_FILENO) != 1) return;
+  fmt::print(stderr, "\n{} prompt tokens at {:.0f}/s, {} new tokens at {:.0f}/s{}\n", result.prompt_tokens,
+             rate(result.prompt_tokens, result.prefill_seconds), result.ids.size(),
+             rate(decoded, result.decode_seconds), result.ended ? ", ended by the model" : "");
+}
+
+// An encoder-decoder answers a text instead of continuing it.
+void run_text_to_text(const Options& options, const std::string& prompt) {
+  const auto engine = runtime::TextToText::load(options.model.path, !options.model.no_mmap);
+  const text::Tokenizer& tokenizer = engine->tokenizer();
+  const auto source = encode_source(tokenizer, prompt);
+  AnswerText decoder(tokenizer);
+  std::string text;
+  const auto emit = [&](const std::string& piece) {
+    text += piece;
+    if (options.json) return;
+    fmt::print("{}", piece);
+    std::fflush(stdout);
+  };
+  runtime::Generation result;
+  const bool beams = options.beam.beams > 1;
+  if (beams) {
+    runtime::BeamOptions how = options.beam;
+    how.max_tokens = options.tokens;
+    how.ends = tokenizer.end_ids();
+    how.vocab = tokenizer.vocab_size();
+    result = runtime::beam_search(engine->model(), source, how);
+    for (const std::int32_t id : result.ids) emit(decoder.push(id));
+  } else {
+    // As such models are used; sampling has to be asked for.
+    runtime::SamplingConfig sampling = options.sampling;
+    if (!options.sampled) sampling.temperature = 0.0F;
+    runtime::Sampler sampler(sampling);
+    runtime::GenerateOptions how;
+    how.max_tokens = options.tokens;
+    how.ends = tokenizer.end_ids();
+    how.vocab = tokenizer.vocab_size();
+    how.on_token = [&](std::int32_t id) {
+      emit(decoder.push(id));
+      return true;
+    };
+    result = runtime::answer(engine->model(), source, sampler, how);
+  }
+  emit(decoder.finish());
+  const auto decoded = static_cast<Index>(result.ids.size()) + (result.ended ? 1 : 0);
+  if (options.json) {
+    nlohmann::ordered_json json;
+    json["prompt"] = text::replace_invalid_utf8(prompt);
+    json["text"] = text;
+    json["prompt_ids"] = source;
+    json["ids"] = result.ids;
+    json["ended"] = result.ended;
+    if (beams) json["score"] = result.score;
+    json["prefill_tokens_per_second"] = rate(result.prompt_tokens, result.prefill_seconds);
+    json["decode_tokens_per_second"] = rate(decoded, result.decode_seconds);
+    fmt::print("{}\n", json.dump());
+    return;
+  }
+  fmt::print("\n");
+  print_rates(result, decoded);
+}
+
 void run(const Options& options) {
   options.sampling.validate();
   std::string prompt = options.prompt;
   if (!options.file.empty()) prompt = read_text(options.file);
+  if (options.beam.beams > 1 && options.sampled)
+    fail(ErrorKind::kUsage,
+         "--beams goes without sampling: leave --temp, --top-k, --top-p, --min-p, --seed and the "
+         "penalties out");
+  if (model::is_encoder_decoder(options.model.path)) return run_text_to_text(options, prompt);
+  if (options.beams_given)
+    fail(ErrorKind::kUsage, "--beams: {} is no encoder-decoder, for which alone beam search is made",
+         options.model.path);
   const auto engine = runtime::Engine::load(options.model.path, !options.model.no_mmap);
   check_context(options.context, *engine);
   if (!options.allow_non_causal) runtime::require_causal(engine->transformer().config());
@@ -74,11 +150,7 @@ void run(const Options& options) {
     return;
   }
   fmt::print("\n");
-  if (::isatty(STDERR_FILENO) == 1) {
-    fmt::print(stderr, "\n{} prompt tokens at {:.0f}/s, {} new tokens at {:.0f}/s{}\n", result.prompt_tokens,
-               rate(result.prompt_tokens, result.prefill_seconds), result.ids.size(),
-               rate(decoded, result.decode_seconds), result.ended ? ", ended by the model" : "");
-  }
+  print_rates(result, decoded);
 }
 
 }  // namespace
@@ -99,24 +171,49 @@ void add_generate(CLI::App& program, Action& action) {
       ->check(CLI::Range(Index{1}, Index{1} << 20))
       ->capture_default_str();
   runtime::SamplingConfig& s = options->sampling;
-  command->add_option("--temp", s.temperature, "Temperature; 0 = always the likeliest token")->capture_default_str();
-  command->add_option("--top-k", s.top_k, "Keep the k likeliest tokens; 0 = all")->capture_default_str();
-  command->add_option("--top-p", s.top_p, "Keep the likeliest tokens that make up p; 1 = all")->capture_default_str();
-  command->add_option("--min-p", s.min_p, "Keep tokens at least this likely against the likeliest; 0 = all")
-      ->capture_default_str();
-  command->add_option("--repeat-penalty", s.repeat_penalty, "Penalty on tokens seen lately; 1 = none")
-      ->capture_default_str();
-  command->add_option("--repeat-last-n", s.repeat_last, "How many tokens back the penalty looks")
-      ->capture_default_str();
-  command->add_option("-s,--seed", s.seed, "Same seed, same text")->capture_default_str();
+  const std::vector<CLI::Option*> sampling = {
+      command->add_option("--temp", s.temperature, "Temperature; 0 = always the likeliest token")
+          ->capture_default_str(),
+      command->add_option("--top-k", s.top_k, "Keep the k likeliest tokens; 0 = all")->capture_default_str(),
+      command->add_option("--top-p", s.top_p, "Keep the likeliest tokens that make up p; 1 = all")
+          ->capture_default_str(),
+      command->add_option("--min-p", s.min_p, "Keep tokens at least this likely against the likeliest; 0 = all")
+          ->capture_default_str(),
+      command->add_option("--repeat-penalty", s.repeat_penalty, "Penalty on tokens seen lately; 1 = none")
+          ->capture_default_str(),
+      command->add_option("--repeat-last-n", s.repeat_last, "How many tokens back the penalty looks")
+          ->capture_default_str(),
+      command->add_option("-s,--seed", s.seed, "Same seed, same text")->capture_default_str()};
+  runtime::BeamOptions& beam = options->beam;
+  beam.beams = 1;
+  const std::vector<CLI::Option*> beams = {
+      command->add_option("--beams", beam.beams, "Of an encoder-decoder: texts followed at once; 1 = no beam search")
+          ->check(CLI::Range(Index{1}, Index{4096}))
+          ->capture_default_str(),
+      command
+          ->add_option("--length-penalty", beam.length_penalty,
+                       "Of a beam search: log p is divided by length to this power; above 0 favours long texts")
+          ->capture_default_str(),
+      command->add_flag("--early-stopping", beam.early_stopping,
+                        "Of a beam search: stop once as many texts as beams have ended")};
   command->add_flag("--no-echo", options->no_echo, "Do not print the prompt before its continuation");
   command->add_flag("--allow-non-causal", options->allow_non_causal,
                     "Generate also with a model whose routing looks at later tokens (expert choice)");
   add_threads(*command, options->threads);
   add_json(*command, options->json);
-  command->footer("\nExample:\n  switchyard generate -m runs/quickstart -p \"And the Lord said\" -n 200 --temp 0.7\n");
-  command->callback(
-      [options, &action] { action = [options] { ThreadArena(options->threads).run([&] { run(*options); }); }; });
+  command->footer(
+      "\nAn encoder-decoder (Switch Transformer) answers the text instead of continuing it: greedily unless an option "
+      "of\n"
+      "sampling or --beams is given, sentinel tokens shown. --ctx-size, --batch-size and --no-echo are not for it.\n"
+      "\nExamples:\n"
+      "  switchyard generate -m runs/quickstart -p \"And the Lord said\" -n 200 --temp 0.7\n"
+      "  switchyard generate -m switch-base-8 -p \"A <extra_id_0> walks into a bar\" --beams 4\n");
+  command->callback([options, sampling, beams, &action] {
+    const auto given = [](const CLI::Option* option) { return option->count() > 0; };
+    options->sampled = std::any_of(sampling.begin(), sampling.end(), given);
+    options->beams_given = std::any_of(beams.begin(), beams.end(), given);
+    action = [options] { ThreadArena(options->threads).run([&] { run(*options); }); };
+  });
 }
 
 }  // namespace switchyard::cli

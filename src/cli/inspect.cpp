@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <map>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,7 @@
 #include "switchyard/model/describe.hpp"
 #include "switchyard/model/score_tokens.hpp"
 #include "switchyard/runtime/engine.hpp"
+#include "switchyard/runtime/text_to_text.hpp"
 
 namespace switchyard::cli {
 namespace {
@@ -23,14 +25,18 @@ struct Options {
   bool json = false;
 };
 
-void print_model(const runtime::Engine& engine, const model::ParameterCounts& counts) {
-  const model::ModelConfig& c = engine.config();
-  fmt::print("{}\n", engine.folder().string());
-  fmt::print("  family      {}\n", engine.family());
+void print_parameters(const std::string& folder, const std::string& family, const model::ParameterCounts& counts) {
+  fmt::print("{}\n", folder);
+  fmt::print("  family      {}\n", family);
   fmt::print("  parameters  {} in all, {} active a token ({:.0f}%), {} of them embedding\n",
              format_count(static_cast<double>(counts.total)), format_count(static_cast<double>(counts.active)),
              100.0 * static_cast<double>(counts.active) / static_cast<double>(counts.total),
              format_count(static_cast<double>(counts.embedding)));
+}
+
+void print_model(const runtime::Engine& engine, const model::ParameterCounts& counts) {
+  const model::ModelConfig& c = engine.config();
+  print_parameters(engine.folder().string(), engine.family(), counts);
   fmt::print("  shape       {} layers, width {}, vocabulary {}{}, {} positions\n", c.layers.size(), c.width, c.vocab,
              c.tied_embeddings ? " (tied)" : "", c.max_positions);
   for (std::size_t begin = 0; begin < c.layers.size();) {
@@ -75,7 +81,107 @@ nlohmann::ordered_json model_json(const runtime::Engine& engine, const model::Pa
   return json;
 }
 
+std::string words_of(const model::FeedForwardConfig& layer) {
+  if (layer.moe) return model::describe(*layer.moe);
+  return fmt::format("dense FFN {} ({})", layer.dense->hidden, kernels::activation_name(layer.dense->activation));
+}
+
+void print_stack(const char* name, const std::vector<model::FeedForwardConfig>& layers) {
+  std::map<std::string, std::vector<std::size_t>> kinds;
+  for (std::size_t i = 0; i < layers.size(); ++i) kinds[words_of(layers[i])].push_back(i);
+  for (const auto& [words, which] : kinds)
+    fmt::print("  {:<11} layer{} {}: {}\n", name, which.size() == 1 ? "" : "s", fmt::join(which, ", "), words);
+}
+
+nlohmann::ordered_json stack_json(const std::vector<model::FeedForwardConfig>& layers) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::array();
+  for (const model::FeedForwardConfig& layer : layers) {
+    nlohmann::ordered_json row;
+    row["hidden"] = layer.dense ? layer.dense->hidden : layer.moe->expert.hidden;
+    if (layer.moe) {
+      row["experts"] = layer.moe->router.experts;
+      row["top_k"] = layer.moe->router.top_k;
+    }
+    json.push_back(std::move(row));
+  }
+  return json;
+}
+
+void print_routing(const std::string& title, const observe::RoutingProfile& profile, Index layer,
+                   const text::Tokenizer& tokenizer) {
+  if (profile.layers().empty()) {
+    fmt::print("\n{}: no layer has experts\n", title);
+    return;
+  }
+  fmt::print("\n{}\n{}", title, load_table(profile));
+  const Index first = profile.layers().begin()->first, last = profile.layers().rbegin()->first;
+  for (const auto& [index, of_layer] : profile.layers())
+    if (layer >= 0 ? index == layer : index == first || index == last)
+      fmt::print("\n{}", favourite_table(profile, index, tokenizer));
+}
+
+// A text goes through the encoder, and what the decoder answers to it, greedily, through the decoder.
+void run_text_to_text(const Options& options) {
+  constexpr Index kAnswer = 128;
+  const auto engine = runtime::TextToText::load(options.model.path, !options.model.no_mmap);
+  const model::EncoderDecoderConfig& c = engine->config();
+  const auto sparse = [&](const std::vector<model::FeedForwardConfig>& stack) {
+    return options.layer < static_cast<Index>(stack.size()) && stack[static_cast<std::size_t>(options.layer)].moe;
+  };
+  if (options.layer >= 0 && !sparse(c.encoder) && !sparse(c.decoder))
+    fail(ErrorKind::kUsage, "--layer {}: not a MoE layer of this model", options.layer);
+  const model::ParameterCounts counts = model::count_parameters(c);
+  nlohmann::ordered_json json;
+  if (options.json) {
+    json["folder"] = engine->folder().string();
+    json["family"] = engine->family();
+    json["parameters"] = {{"total", counts.total}, {"active", counts.active}, {"embedding", counts.embedding}};
+    json["vocab"] = c.vocab;
+    json["width"] = c.width;
+    json["heads"] = c.heads;
+    json["head_dim"] = c.head_dim;
+    json["tied_embeddings"] = c.tied_embeddings;
+    json["encoder"] = stack_json(c.encoder);
+    json["decoder"] = stack_json(c.decoder);
+  } else {
+    print_parameters(engine->folder().string(), engine->family(), counts);
+    fmt::print("  shape       {} layers of encoder, {} of decoder, width {}, vocabulary {}{}\n", c.encoder.size(),
+               c.decoder.size(), c.width, c.vocab, c.tied_embeddings ? " (tied)" : "");
+    fmt::print("  attention   {} heads, {} wide, scores not scaled; {} buckets of relative positions up to {}\n",
+               c.heads, c.head_dim, c.buckets.buckets, c.buckets.max_distance);
+    print_stack("encoder", c.encoder);
+    print_stack("decoder", c.decoder);
+  }
+  if (!options.file.empty()) {
+    const text::Tokenizer& tokenizer = engine->tokenizer();
+    const auto source = encode_source(tokenizer, read_text(options.file));
+    if (source.empty()) fail(ErrorKind::kBadInput, "{}: no tokens", options.file);
+    observe::RoutingProfile of_encoder, of_decoder;
+    runtime::SamplingConfig greedy;
+    greedy.temperature = 0.0F;
+    runtime::Sampler sampler(greedy);
+    runtime::GenerateOptions how;
+    how.max_tokens = kAnswer;
+    how.ends = tokenizer.end_ids();
+    how.vocab = tokenizer.vocab_size();
+    const runtime::Generation written =
+        runtime::answer(engine->model(), source, sampler, how, {&of_encoder, &of_decoder});
+    if (options.json) {
+      json["routing"] = {{"encoder", routing_json(of_encoder, &tokenizer)},
+                         {"decoder", routing_json(of_decoder, &tokenizer)}};
+      json["answer_ids"] = written.ids;
+    } else {
+      print_routing(fmt::format("Encoder: routing of {} ({} tokens)", options.file, source.size()), of_encoder,
+                    options.layer, tokenizer);
+      print_routing(fmt::format("Decoder: routing of its answer ({} tokens, at most {})", written.ids.size(), kAnswer),
+                    of_decoder, options.layer, tokenizer);
+    }
+  }
+  if (options.json) fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
 void run(const Options& options) {
+  if (model::is_encoder_decoder(options.model.path)) return run_text_to_text(options);
   const auto engine = runtime::Engine::load(options.model.path, !options.model.no_mmap);
   const auto& rows = engine->config().layers;
   const auto chosen = static_cast<std::size_t>(std::max<Index>(0, options.layer));

@@ -46,6 +46,16 @@ void run_table(const Options& options, const TrainingQuestion& training) {
   }
 }
 
+void run_encoder_decoder(const Options& options) {
+  const auto plan = plan::plan_encoder_decoder(model::load_encoder_decoder_config(options.path), options.plan.prompt);
+  if (options.json) {
+    fmt::print("{}\n",
+               encoder_decoder_json(options.path, plan).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  } else {
+    fmt::print("{}", encoder_decoder_text(options.path, plan));
+  }
+}
+
 void run(const Options& options) {
   if (options.table == !options.path.empty())
     fail(ErrorKind::kUsage, "plan: expected either a model (folder or config.json) or --table");
@@ -53,6 +63,8 @@ void run(const Options& options) {
     fail(ErrorKind::kUsage, "--markdown goes with --table and without --json");
   const TrainingQuestion training{parse_tokens(options.tokens), options.gpu};
   if (options.table) return run_table(options, training);
+
+  if (model::is_encoder_decoder(options.path)) return run_encoder_decoder(options);
 
   // What is wrong is said before anything is measured.
   model::ConfigFile file = model::read_config_file(options.path);

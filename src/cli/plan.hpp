@@ -24,4 +24,8 @@ std::string table_text(const std::vector<plan::TableRow>& rows, const TrainingQu
 std::string table_markdown(const std::vector<plan::TableRow>& rows, const TrainingQuestion& training);
 nlohmann::ordered_json table_json(const std::vector<plan::TableRow>& rows, const TrainingQuestion& training);
 
+// Of an encoder-decoder.
+std::string encoder_decoder_text(const std::string& origin, const plan::EncoderDecoderPlan& plan);
+nlohmann::ordered_json encoder_decoder_json(const std::string& origin, const plan::EncoderDecoderPlan& plan);
+
 }  // namespace switchyard::cli

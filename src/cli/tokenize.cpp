@@ -31,6 +31,7 @@ nlohmann::ordered_json about(const text::Tokenizer& tokenizer) {
   json["bos_id"] = tokenizer.bos_id() ? nlohmann::json(*tokenizer.bos_id()) : nlohmann::json();
   json["end_ids"] = tokenizer.end_ids();
   json["add_bos"] = tokenizer.add_bos();
+  json["add_eos"] = tokenizer.add_eos();
   return json;
 }
 
@@ -68,6 +69,10 @@ void run(const Options& options) {
   if (tokenizer->add_bos()) {
     fmt::print("the published tokenizer puts {} {} in front\n", *tokenizer->bos_id(),
                shown(tokenizer->token_text(*tokenizer->bos_id())));
+  }
+  if (tokenizer->add_eos()) {
+    fmt::print("the published tokenizer puts {} {} behind\n", *tokenizer->eos_id(),
+               shown(tokenizer->token_text(*tokenizer->eos_id())));
   }
 }
 

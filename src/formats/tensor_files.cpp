@@ -35,6 +35,14 @@ fs::path weights_in(const fs::path& folder) {
   for (const std::string_view name : {kSingleFile, kIndexFile}) {
     if (is_there(folder / name)) return folder / name;
   }
+  for (const char* pickle : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    if (is_there(folder / pickle)) {
+      fail(ErrorKind::kUnsupported,
+           "{}: has its weights in {} alone, a Python pickle; expected {}: convert it, for example with transformers: "
+           "from_pretrained(FOLDER).save_pretrained(NEW, safe_serialization=True)",
+           folder.string(), pickle, kSingleFile);
+    }
+  }
   fail(ErrorKind::kNotFound, "{}: found neither {} nor {}", folder.string(), kSingleFile, kIndexFile);
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "families/native_schema.hpp"
+#include "load_parameters.hpp"
 #include "load_plan.hpp"
 #include "switchyard/base/atomic_file.hpp"
 #include "switchyard/formats/safetensors.hpp"
@@ -21,48 +22,6 @@ using formats::JsonConfig;
 using formats::TensorFiles;
 
 constexpr std::size_t kMaxShardBytes = 5'000'000'000;  // as transformers 4 cuts them
-
-std::unique_ptr<text::Tokenizer> load_folder_tokenizer(const fs::path& folder, Index vocab) {
-  std::unique_ptr<text::Tokenizer> tokenizer;
-  try {
-    tokenizer = text::load_tokenizer(folder);
-  } catch (const Error& error) {
-    // The weights are of use without one: to see what is routed, to compare logits.
-    if (error.kind() != ErrorKind::kNotFound && error.kind() != ErrorKind::kUnsupported) throw;
-  }
-  if (tokenizer && tokenizer->vocab_size() > vocab) {
-    fail(ErrorKind::kBadInput, "{}: the tokenizer has {} ids, but vocab_size in {} is {}", folder.string(),
-         tokenizer->vocab_size(), kConfigFile, vocab);
-  }
-  return tokenizer;
-}
-
-// What stays as the file holds it. The rest is small, or read where only float32 will do.
-bool stays_stored(const ParameterRow& row) {
-  switch (row.role) {
-    case ParameterRole::kEmbedding:
-    case ParameterRole::kOutput:
-    case ParameterRole::kMatrix:
-    case ParameterRole::kExpert:
-      return row.shape.rank() >= 2;
-    case ParameterRole::kRouter:
-    case ParameterRole::kNorm:
-    case ParameterRole::kBias:
-    case ParameterRole::kBuffer:
-      return false;
-  }
-  return false;
-}
-
-void fill(Parameter& parameter, const ParameterRow& row, std::span<const TensorPlace> places, WeightFiles& weights) {
-  parameter.value = Tensor::uninitialized(DType::kF32, row.shape);
-  std::span<float> to = parameter.value.f32();
-  for (const TensorPlace& place : places) {
-    const auto count = static_cast<std::size_t>(place.rows * place.cols);
-    weights.convert(place, to.first(count));
-    to = to.subspan(count);
-  }
-}
 
 // The parameters in the order of the rows that the model was made from.
 template <class P>
@@ -203,16 +162,7 @@ LoadedModel load_model(const fs::path& folder, const LoadOptions& options) {
   Transformer transformer(read.config, ParameterMemory::kNone);
   const std::span<Parameter* const> parameters = transformer.parameters();
   check_order<Parameter>(rows, parameters);
-  for (const auto& [row, places] : plan) {
-    Parameter& parameter = *parameters[row];
-    if (options.stored && stays_stored(rows[row])) {
-      for (const TensorPlace& place : places) parameter.stored.views.push_back(weights.keep(place));
-      parameter.stored.keep_alive = weights.keep_alive();
-    } else {
-      fill(parameter, rows[row], places, weights);
-      for (const TensorPlace& place : places) weights.release(place);
-    }
-  }
+  load_parameters(plan, rows, parameters, weights, options.stored);
   if (options.stored) keep_expert_stores(transformer);
   return {std::move(transformer), std::move(tokenizer), std::string(read.family->model_type)};
 }

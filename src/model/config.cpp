@@ -154,15 +154,15 @@ std::string_view parameter_part_name(ParameterPart part) {
   return kNames[static_cast<std::size_t>(part)];
 }
 
-ParameterCounts count_parameters(const ModelConfig& config) {
+ParameterCounts count_rows(const std::vector<ParameterRow>& rows, bool tied_embeddings, const RouterOfRow& router_of) {
   ParameterCounts counts;
-  for (const ParameterRow& row : parameter_table(config)) {
+  for (const ParameterRow& row : rows) {
     const Index numel = row.shape.numel();
     if (__builtin_add_overflow(counts.total, numel, &counts.total))
       fail(ErrorKind::kBadInput, "the number of parameters overflows at {} {}", row.name, row.shape.to_string());
     counts.parts[static_cast<std::size_t>(row.part)] += numel;
     if (row.part == ParameterPart::kRoutedExperts) {
-      const moe::RouterConfig& router = config.layers[static_cast<std::size_t>(row.layer)].moe->router;
+      const moe::RouterConfig& router = router_of(row);
       counts.active_experts += numel / router.experts * std::min(router.top_k, router.experts);
     }
   }
@@ -170,8 +170,15 @@ ParameterCounts count_parameters(const ModelConfig& config) {
   counts.active = counts.total - part(ParameterPart::kRoutedExperts) + counts.active_experts;
   counts.embedding = part(ParameterPart::kEmbedding) + part(ParameterPart::kOutput);
   counts.active_in_layers = counts.active - counts.embedding;
-  counts.active_without_lookup = counts.active - (config.tied_embeddings ? 0 : part(ParameterPart::kEmbedding));
+  counts.active_without_lookup = counts.active - (tied_embeddings ? 0 : part(ParameterPart::kEmbedding));
   return counts;
+}
+
+ParameterCounts count_parameters(const ModelConfig& config) {
+  return count_rows(parameter_table(config), config.tied_embeddings,
+                    [&](const ParameterRow& row) -> const moe::RouterConfig& {
+                      return config.layers[static_cast<std::size_t>(row.layer)].moe->router;
+                    });
 }
 
 }  // namespace switchyard::model

@@ -6,6 +6,8 @@
 #include <map>
 #include <set>
 
+#include "encoder_decoder_file.hpp"
+#include "families/common.hpp"
 #include "families/router_reasons.hpp"
 #include "load_plan.hpp"
 #include "switchyard/base/atomic_file.hpp"
@@ -36,26 +38,69 @@ class Examiner {
 
   bool config() {
     try {
-      read_ = read_folder_config(folder_);
+      const auto json = formats::JsonConfig::load(folder_ / kConfigFile);
+      if (is_encoder_decoder(json))
+        encoder_decoder(json);
+      else
+        decoder_only(json);
     } catch (const Error& error) {
       add(Level::kProblem, "config", error.what());
       return false;
     }
+    return true;
+  }
+
+  void decoder_only(const formats::JsonConfig& json) {
+    read_ = read_config(json);
     result_.model_type = read_.family->model_type;
     rows_ = parameter_table(read_.config);
-    result_.routing = router_reasons(*read_.family, read_file(folder_ / kConfigFile), read_.config);
+    result_.routing = router_reasons(
+        [this](const formats::JsonConfig& changed) {
+          const ModelConfig other = read_.family->read_config(changed);
+          const moe::MoeConfig* moe = first_moe(other);
+          return moe == nullptr ? std::nullopt : std::optional(moe->router);
+        },
+        read_file(folder_ / kConfigFile));
     add(Level::kFine, "config",
         fmt::format("{} ({}), {} layers, width {}", read_.family->model_type, read_.family->architecture,
                     read_.config.layers.size(), read_.config.width));
     if (read_.prediction_layers > 0)
       add(Level::kNote, "config",
           fmt::format("{} layer(s) for multi-token prediction are passed over", read_.prediction_layers));
-    return true;
+  }
+
+  void encoder_decoder(const formats::JsonConfig& json) {
+    pair_ = read_encoder_decoder(json);
+    const EncoderDecoderConfig& config = pair_->config;
+    read_ = pair_->plan;
+    result_.model_type = read_.family->model_type;
+    result_.routing = router_reasons(
+        [](const formats::JsonConfig& changed) {
+          const EncoderDecoderConfig other = read_encoder_decoder(changed).config;
+          const moe::MoeConfig* moe = first_moe(other);
+          return moe == nullptr ? std::nullopt : std::optional(moe->router);
+        },
+        read_file(folder_ / kConfigFile));
+    if (!result_.routing.empty())
+      result_.routing.push_back(
+          {{"capacity",
+            fmt::format("in the encoder an expert takes the first {} tokens of a text that choose it, others pass it "
+                        "by; none in the decoder",
+                        json.get_int_or("expert_capacity", 64))},
+           {json.has("expert_capacity") ? fmt::format("expert_capacity = {}", json.get_int("expert_capacity"))
+                                        : "expert_capacity"}});
+    add(Level::kFine, "config",
+        fmt::format("{} ({}), {} layers of encoder, {} of decoder, width {}", read_.family->model_type,
+                    read_.family->architecture, config.encoder.size(), config.decoder.size(), config.width));
   }
 
   void tensors() {
     try {
       const TensorFiles files = TensorFiles::open(folder_);
+      if (pair_) {
+        settle_embeddings(*pair_, files);
+        rows_ = parameter_table(pair_->config);
+      }
       const WeightFiles weights(files, read_.scale_block, true);
       std::size_t problems = 0;
       plan_load(read_, rows_, files, weights, [&](const Error& error) {
@@ -131,6 +176,7 @@ class Examiner {
   const fs::path& folder_;
   const ExamineOptions& options_;
   FolderConfig read_;
+  std::optional<EncoderDecoderFolder> pair_;  // of an encoder-decoder; read_ then has its family alone
   std::vector<ParameterRow> rows_;
   Examination result_;
 };

@@ -2,6 +2,7 @@
 // The parameters that a ModelConfig has: the one place that knows their names, shapes and roles. The model is built
 // from it and predictions of its size are read off it.
 
+#include <functional>
 #include <vector>
 
 #include "switchyard/autograd/value.hpp"
@@ -17,5 +18,9 @@ struct ParameterRow : ParameterShape {
 
 // In the order of the forward pass. The config must be valid.
 std::vector<ParameterRow> parameter_table(const ModelConfig& config);
+
+// The router of the layer that a row of routed experts belongs to.
+using RouterOfRow = std::function<const moe::RouterConfig&(const ParameterRow& row)>;
+ParameterCounts count_rows(const std::vector<ParameterRow>& rows, bool tied_embeddings, const RouterOfRow& router_of);
 
 }  // namespace switchyard::model

@@ -131,6 +131,31 @@ ModelPlan plan_model(model::ConfigFile file, const Machine& machine, PlanOptions
   return plan;
 }
 
+EncoderDecoderPlan plan_encoder_decoder(model::EncoderDecoderConfig config, Index source) {
+  EncoderDecoderPlan plan;
+  plan.config = std::move(config);
+  plan.counts = model::count_parameters(plan.config);
+  plan.source = source;
+  const double inner = static_cast<double>(plan.config.heads * plan.config.head_dim);
+  const double cached = 2.0 * inner * static_cast<double>(plan.config.decoder.size()) * static_cast<double>(kHeld);
+  constexpr double kMost = 9.0e18;
+  plan.source_token_bytes = plan.written_token_bytes = static_cast<Index>(std::min(cached, kMost));
+  const std::vector<model::ParameterShape> parameters = model::parameter_shapes(plan.config);
+  for (const WeightFormat& format : weight_formats()) {
+    EncoderDecoderFormat& row = plan.formats.emplace_back();
+    row.format = &format;
+    for (const model::ParameterShape& parameter : parameters)
+      row.bytes = added(row.bytes, stored_bytes(format, parameter));
+    row.needed =
+        static_cast<Index>(std::min(kWeightOverhead * static_cast<double>(row.bytes) +
+                                        static_cast<double>(kFixedMemory) + 2.0 * cached * static_cast<double>(source),
+                                    kMost));
+  }
+  std::stable_sort(plan.formats.begin(), plan.formats.end(),
+                   [](const EncoderDecoderFormat& a, const EncoderDecoderFormat& b) { return a.bytes > b.bytes; });
+  return plan;
+}
+
 double training_flops(const model::ParameterCounts& counts, double tokens) {
   return 6.0 * static_cast<double>(counts.active_without_lookup) * tokens;
 }

@@ -77,6 +77,7 @@ FolderSettings read_folder_settings(const fs::path& folder) {
     settings.split_special = node.get("split_special_tokens").boolean_or(false);
     settings.tokenizer_class = node.get("tokenizer_class").text_or("");
     settings.pattern = node.get("pat_str").text_or("");
+    if (!node.get("extra_ids").is_null()) settings.extra_ids = node.get("extra_ids").count(kLargestId);
     const JsonNode added = node.get("added_tokens_decoder");
     if (!added.is_null() && !added.is_object()) added.wrong_type("an object");
     for (const auto& [key, value] : added.value().items()) {

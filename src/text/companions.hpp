@@ -24,18 +24,20 @@ struct SpecialTokens {
   std::optional<std::int32_t> begin, end;
   std::vector<std::int32_t> ends;  // all that end a text; holds `end` where there is no other
   bool add_begin = false;          // the published tokenizer puts `begin` in front
+  bool add_end = false;            // and `end` behind
 };
 
 // What tokenizer_config.json, generation_config.json and config.json say.
 struct FolderSettings {
-  std::string begin_token, end_token;    // tokenizer_config.json; empty: not named
-  std::optional<bool> add_begin;         // the same: add_bos_token
-  bool split_special = false;            // the same: split_special_tokens, special tokens in a text are text
-  std::string tokenizer_class;           // the same
-  std::string pattern;                   // the same: pat_str, of some tiktoken tokenizers
-  std::optional<std::int64_t> begin_id;  // bos_token_id of generation_config.json, or else config.json
-  std::vector<std::int64_t> end_ids;     // eos_token_id of the same
-  std::string model_type;                // config.json
+  std::string begin_token, end_token;     // tokenizer_config.json; empty: not named
+  std::optional<bool> add_begin;          // the same: add_bos_token
+  bool split_special = false;             // the same: split_special_tokens, special tokens in a text are text
+  std::string tokenizer_class;            // the same
+  std::string pattern;                    // the same: pat_str, of some tiktoken tokenizers
+  std::optional<std::int64_t> extra_ids;  // the same: how many <extra_id_N> a T5 tokenizer has
+  std::optional<std::int64_t> begin_id;   // bos_token_id of generation_config.json, or else config.json
+  std::vector<std::int64_t> end_ids;      // eos_token_id of the same
+  std::string model_type;                 // config.json
   struct Added {
     std::int64_t id;
     std::string content;

@@ -81,6 +81,7 @@ class PipelineTokenizer final : public Tokenizer {
   std::optional<std::int32_t> eos_id() const override { return p_.special.end; }
   std::vector<std::int32_t> end_ids() const override { return p_.special.ends; }
   bool add_bos() const override { return p_.special.add_begin; }
+  bool add_eos() const override { return p_.special.add_end; }
 
   void save(const std::filesystem::path& folder) const override {
     for (const auto& [name, content] : p_.files) write_file_atomically(folder / name, content);

@@ -4,6 +4,7 @@
 #include "loaders.hpp"
 #include "sentencepiece_model.hpp"
 #include "sentencepiece_tokenizer.hpp"
+#include "sentinel_tokenizer.hpp"
 #include "switchyard/base/atomic_file.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/text/utf8.hpp"
@@ -105,6 +106,10 @@ std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder) {
                                         read_companions(folder));
   }
   if (has_json) return load_json(folder);
+  if (const fs::path file = folder / "spiece.model"; fs::exists(file)) {
+    return make_sentinel_tokenizer(read_file(file, kLargestTokenizerFile), file.string(), read_folder_settings(folder),
+                                   read_companions(folder));
+  }
   if (const fs::path file = find_tiktoken(folder); !file.empty()) {
     const std::string ranks = read_file(file, kLargestTokenizerFile);
     return make_tiktoken_tokenizer(ranks, file.string(), read_folder_settings(folder),
@@ -112,13 +117,13 @@ std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder) {
   }
   fail(ErrorKind::kNotFound,
        "{}: no tokenizer; looked for switchyard_tokenizer.json (byte, char), tokenizer.json (Hugging Face), "
-       "tokenizer.model (SentencePiece), tiktoken.model and *.tiktoken",
+       "tokenizer.model (SentencePiece), spiece.model (T5), tiktoken.model and *.tiktoken",
        folder.string());
 }
 
 bool has_tokenizer(const fs::path& folder) {
   if (!fs::is_directory(folder)) return false;
-  for (const char* name : {"switchyard_tokenizer.json", "tokenizer.json", "tokenizer.model"}) {
+  for (const char* name : {"switchyard_tokenizer.json", "tokenizer.json", "tokenizer.model", "spiece.model"}) {
     if (fs::exists(folder / name)) return true;
   }
   return !find_tiktoken(folder).empty();

@@ -193,6 +193,27 @@ std::optional<std::int32_t> begin_of_template(const JsonNode& node,
   return id < 0 ? std::nullopt : std::optional(id);
 }
 
+// The token that it puts behind a text.
+std::optional<std::int32_t> end_of_template(const JsonNode& node,
+                                            const std::function<std::int32_t(std::string_view)>& find) {
+  if (node.is_null()) return std::nullopt;
+  const std::string type = node.get("type").text();
+  if (type == "Sequence") {
+    const JsonNode list = node.get("processors").array();
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      if (const auto found = end_of_template(list.at(i), find)) return found;
+    }
+    return std::nullopt;
+  }
+  if (type != "TemplateProcessing") return std::nullopt;
+  const JsonNode single = node.get("single").array();
+  if (single.size() == 0) return std::nullopt;
+  const JsonNode last = single.at(single.size() - 1);
+  if (!last.has("SpecialToken")) return std::nullopt;
+  const std::int32_t id = find(last.get("SpecialToken").get("id").text());
+  return id < 0 ? std::nullopt : std::optional(id);
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view json, const std::string& name,
@@ -231,6 +252,12 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view json, const std:
   const auto find = [&](std::string_view token) { return pipeline.find(token); };
   pipeline.special =
       resolve_special_tokens(settings, pipeline.id_limit(), find, begin_of_template(root.get("post_processor"), find));
+  const auto end = end_of_template(root.get("post_processor"), find);
+  if (end && !pipeline.special.end) {
+    pipeline.special.end = end;
+    if (pipeline.special.ends.empty()) pipeline.special.ends.push_back(*end);
+  }
+  pipeline.special.add_end = end && end == pipeline.special.end;
   return make_pipeline_tokenizer(std::move(pipeline));
 }
 

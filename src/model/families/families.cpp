@@ -12,7 +12,8 @@ namespace {
 constexpr std::array kFamilies = {&kMixtral,    &kQwen2Moe,   &kQwen3Moe, &kGlm4Moe,    &kDeepseek,
                                   &kDeepseekV2, &kDeepseekV3, &kKimiK2,   &kOlmoe,      &kDbrx,
                                   &kGrok,       &kGptOss,     &kPhimoe,   &kGraniteMoe, &kMinimaxM2,
-                                  &kErnieMoe,   &kLlama,      &kQwen2,    &kQwen3,      &kSwitchyard};
+                                  &kErnieMoe,   &kLlama,      &kQwen2,    &kQwen3,      &kSwitchTransformers,
+                                  &kSwitchyard};
 
 }  // namespace
 

@@ -52,7 +52,8 @@ struct Family {
 };
 
 extern const Family kMixtral, kQwen2Moe, kQwen3Moe, kGlm4Moe, kDeepseek, kDeepseekV2, kDeepseekV3, kKimiK2, kOlmoe,
-    kDbrx, kGrok, kGptOss, kPhimoe, kGraniteMoe, kMinimaxM2, kErnieMoe, kLlama, kQwen2, kQwen3, kSwitchyard;
+    kDbrx, kGrok, kGptOss, kPhimoe, kGraniteMoe, kMinimaxM2, kErnieMoe, kLlama, kQwen2, kQwen3, kSwitchyard,
+    kSwitchTransformers;
 
 // In the order in which saving tries them. The last one, our own, describes every model.
 std::span<const Family* const> families();

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "common.hpp"
 #include "switchyard/base/error.hpp"
 
 namespace switchyard::model {
@@ -44,9 +43,9 @@ void change_key(Json& object, const std::string& key, const Json& change) {
 
 class Prober {
  public:
-  Prober(const Family& family, const ModelConfig& config) : family_(family) {
-    if (const moe::MoeConfig* moe = first_moe(config))
-      for (RouterStep& step : describe_routing(moe->router)) reasons_.push_back({std::move(step), {}});
+  Prober(const ReadRouter& read_router, const Json& config) : read_router_(read_router) {
+    if (const auto router = read(config))
+      for (RouterStep& step : describe_routing(*router)) reasons_.push_back({std::move(step), {}});
   }
 
   // Every key of the object at `at` within `whole`.
@@ -68,13 +67,16 @@ class Prober {
   std::vector<RouterReason> take() { return std::move(reasons_); }
 
  private:
+  std::optional<moe::RouterConfig> read(const Json& config) const {
+    return read_router_(formats::JsonConfig::parse(config.dump(), "changed"));
+  }
+
   void compare(const Json& changed, const std::string& reason, std::string_view key) {
     std::vector<RouterStep> steps;
     try {
-      const ModelConfig config = family_.read_config(formats::JsonConfig::parse(changed.dump(), "changed"));
-      const moe::MoeConfig* moe = first_moe(config);
-      if (moe == nullptr) return;
-      steps = describe_routing(moe->router);
+      const auto router = read(changed);
+      if (!router) return;
+      steps = describe_routing(*router);
     } catch (const Error&) {
       for (const auto& [name, aspect] : kNamedSchemes)
         if (name == key) add(aspect, reason);
@@ -93,15 +95,16 @@ class Prober {
         mine.keys.push_back(reason);
   }
 
-  const Family& family_;
+  const ReadRouter& read_router_;
   std::vector<RouterReason> reasons_;
 };
 
 }  // namespace
 
-std::vector<RouterReason> router_reasons(const Family& family, std::string_view text, const ModelConfig& config) {
-  Prober prober(family, config);
-  prober.probe(Json::parse(text), Json::json_pointer(), "");
+std::vector<RouterReason> router_reasons(const ReadRouter& read_router, std::string_view text) {
+  const Json config = Json::parse(text);
+  Prober prober(read_router, config);
+  prober.probe(config, Json::json_pointer(), "");
   return prober.take();
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "switchyard/model/encoder_decoder.hpp"
 #include "switchyard/plan/cost.hpp"
 
 namespace switchyard::plan {
@@ -63,6 +64,23 @@ ModelPlan plan_model(model::ConfigFile file, const Machine& machine, PlanOptions
 // Memory that a loaded model with a text of `context` positions takes at most: weights and 5% of them, the cache as
 // this engine allocates it, and 200 MB for activations, logits and the program.
 Index memory_needed(const model::ModelConfig& config, Index weight_bytes, Index context);
+
+// What is said of an encoder-decoder: sizes, no speeds.
+struct EncoderDecoderFormat {
+  const WeightFormat* format = nullptr;
+  Index bytes = 0;
+  Index needed = 0;  // memory for it with a source of EncoderDecoderPlan::source tokens and as many written
+};
+struct EncoderDecoderPlan {
+  model::EncoderDecoderConfig config;
+  model::ParameterCounts counts;
+  Index source = 0;               // tokens
+  Index source_token_bytes = 0;   // keys and values of cross-attention that a token of the source takes, float32
+  Index written_token_bytes = 0;  // of self-attention that a written token takes
+  std::vector<EncoderDecoderFormat> formats;  // from the largest to the smallest
+};
+// Throws kBadInput where the sizes of a config overflow.
+EncoderDecoderPlan plan_encoder_decoder(model::EncoderDecoderConfig config, Index source);
 
 // Training: 6 operations an active parameter and token - two forward, four backward (Kaplan et al. 2020, arXiv
 // 2001.08361, section 2.1). Parameters are counted without the embedding table, attention scores are not counted.

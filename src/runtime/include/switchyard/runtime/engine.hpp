@@ -75,6 +75,7 @@ struct Generation {
   Index prompt_tokens = 0;
   double prefill_seconds = 0.0, decode_seconds = 0.0;
   bool ended = false;  // the model ended the text
+  double score = 0.0;  // of a beam search
 };
 
 // kUnsupported, naming layer and rule, where some layer chooses experts by a rule that looks ahead

@@ -55,6 +55,8 @@ class Tokenizer {
 
   // Whether the published tokenizer puts bos_id() in front of a text. Then there is one.
   virtual bool add_bos() const { return false; }
+  // Whether it puts eos_id() behind one, as those of encoder-decoders do. Then there is one.
+  virtual bool add_eos() const { return false; }
 
   // Writes the files that belong into a Hugging Face checkpoint folder, which must exist: what load_tokenizer() reads,
   // and tokenizer.json with tokenizer_config.json, from which `transformers` gets the same ids. A published tokenizer
@@ -110,7 +112,8 @@ std::unique_ptr<Tokenizer> train_sentencepiece(std::span<const std::filesystem::
                                                const SentencePieceTraining& training);
 
 // Recognises what the folder holds, in this order: switchyard_tokenizer.json (byte and char), tokenizer.json (Hugging
-// Face), tokenizer.model (SentencePiece, or tiktoken by its content), tiktoken.model or *.tiktoken. A tokenizer.model
+// Face), tokenizer.model (SentencePiece, or tiktoken by its content), spiece.model (SentencePiece as T5 has it, with
+// tokens <extra_id_0> and on behind it), tiktoken.model or *.tiktoken. A tokenizer.model
 // that loses nothing, such as those trained here, goes before the tokenizer.json beside it, which says the same; and so
 // does any tokenizer.model where the tokenizer.json has parts that are not supported. tokenizer_config.json,
 // generation_config.json and config.json beside them tell begin and end tokens.
