@@ -62,10 +62,10 @@ expect 0 plan --table
 says output "Mixtral-8x7B" "DeepSeek-V3" "Kimi-K2" "gpt-oss-120b" "GPT-4" "Gemini 1.5" "not public" "2.788 M H800" "32.8%" \
   "40%" "989 TFLOP/s" "Attention scores"
 expect 0 plan --table --json --tokens 2T --utilisation 0.5 --gpu-tflops 312
-check array output /models 24
+check array output /models 27
 check json output /models/0/parameters/total 46702792704
 check json output /models/0/training/tokens 2000000000000.0
-check json output /models/23/public false
+check json output /models/26/public false
 check json output /assumptions/gpu_tflops 312.0
 expect 0 plan --table --markdown
 says output "| DeepSeek-V3 | 671.03 |" "|---|"
