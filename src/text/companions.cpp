@@ -16,8 +16,8 @@ constexpr std::size_t kLargestConfig = std::size_t{64} << 20;
 constexpr std::size_t kLongestContent = 4096;
 
 // Null where the file is not there.
-Json read_json(const fs::path& path) {
-  if (!fs::exists(path)) return nullptr;
+Json read_json(const FileSource& folder, const char* name) {
+  if (!folder.has(name)) return nullptr;
   // Nesting is bounded so that nothing that walks the value can run out of stack.
   constexpr int kDeepest = 64;
   bool too_deep = false;
@@ -25,9 +25,9 @@ Json read_json(const fs::path& path) {
     too_deep = too_deep || depth > kDeepest;
     return !too_deep;
   };
-  Json json = Json::parse(read_file(path, kLargestConfig), depth_check, false);
+  Json json = Json::parse(folder.read(name, kLargestConfig), depth_check, false);
   if (too_deep || json.is_discarded() || !json.is_object()) {
-    fail(ErrorKind::kBadInput, "{}: is not a JSON object", path.string());
+    fail(ErrorKind::kBadInput, "{}: is not a JSON object", folder.path(name));
   }
   return json;
 }
@@ -57,19 +57,47 @@ void read_ids(const JsonNode& node, FolderSettings& settings) {
 
 }  // namespace
 
-Files read_companions(const fs::path& folder) {
+bool FileSource::has(std::string_view name) const {
+  if (files_ == nullptr) return fs::exists(folder_ / name);
+  return std::any_of(files_->begin(), files_->end(), [&](const auto& file) { return file.first == name; });
+}
+
+std::string FileSource::read(std::string_view name, std::size_t limit) const {
+  if (files_ == nullptr) return read_file(folder_ / name, limit);
+  const auto found = std::find_if(files_->begin(), files_->end(), [&](const auto& file) { return file.first == name; });
+  require(found != files_->end(), "{} has no file {}", folder_.string(), name);
+  if (found->second.size() > limit)
+    fail(ErrorKind::kBadInput, "{}: has {} bytes, expected at most {}", path(name), found->second.size(), limit);
+  return found->second;
+}
+
+std::string FileSource::path(std::string_view name) const {
+  return files_ == nullptr ? (folder_ / name).string() : fmt::format("{}: {}", folder_.string(), name);
+}
+
+std::vector<std::string> FileSource::names() const {
+  std::vector<std::string> names;
+  if (files_ != nullptr) {
+    for (const auto& file : *files_) names.push_back(file.first);
+  } else {
+    for (const auto& entry : fs::directory_iterator(folder_)) names.push_back(entry.path().filename().string());
+  }
+  return names;
+}
+
+Files read_companions(const FileSource& folder) {
   Files files;
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
                            "chat_template.jinja", "chat_template.json", "vocab.json", "merges.txt"}) {
-    if (fs::exists(folder / name)) files.emplace_back(name, read_file(folder / name, kLargestTokenizerFile));
+    if (folder.has(name)) files.emplace_back(name, folder.read(name));
   }
   return files;
 }
 
-FolderSettings read_folder_settings(const fs::path& folder) {
+FolderSettings read_folder_settings(const FileSource& folder) {
   FolderSettings settings;
-  const std::string tokenizer_name = (folder / "tokenizer_config.json").string();
-  if (const Json json = read_json(tokenizer_name); !json.is_null()) {
+  const std::string tokenizer_name = folder.path("tokenizer_config.json");
+  if (const Json json = read_json(folder, "tokenizer_config.json"); !json.is_null()) {
     const JsonNode node(json, tokenizer_name);
     settings.begin_token = token_name(node.get("bos_token"));
     settings.end_token = token_name(node.get("eos_token"));
@@ -98,11 +126,11 @@ FolderSettings read_folder_settings(const fs::path& folder) {
     }
     std::sort(settings.added.begin(), settings.added.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
   }
-  const std::string generation_name = (folder / "generation_config.json").string();
-  if (const Json json = read_json(generation_name); !json.is_null())
+  const std::string generation_name = folder.path("generation_config.json");
+  if (const Json json = read_json(folder, "generation_config.json"); !json.is_null())
     read_ids(JsonNode(json, generation_name), settings);
-  const std::string config_name = (folder / "config.json").string();
-  if (const Json json = read_json(config_name); !json.is_null()) {
+  const std::string config_name = folder.path("config.json");
+  if (const Json json = read_json(folder, "config.json"); !json.is_null()) {
     const JsonNode node(json, config_name);
     read_ids(node, settings);
     if (node.get("model_type").is_string()) settings.model_type = node.get("model_type").text();

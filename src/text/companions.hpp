@@ -17,8 +17,25 @@ using Files = std::vector<std::pair<std::string, std::string>>;
 
 inline constexpr std::size_t kLargestTokenizerFile = std::size_t{256} << 20;
 
+// A folder, or files in memory as if they were one.
+class FileSource {
+ public:
+  explicit FileSource(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  // `name` stands for the folder in messages. `files` must outlive the object.
+  FileSource(const Files& files, std::string name) : files_(&files), folder_(std::move(name)) {}
+
+  bool has(std::string_view name) const;
+  std::string read(std::string_view name, std::size_t limit = kLargestTokenizerFile) const;  // of a file that is there
+  std::string path(std::string_view name) const;                                             // for messages
+  std::vector<std::string> names() const;                                                    // in no order
+
+ private:
+  const Files* files_ = nullptr;
+  std::filesystem::path folder_;
+};
+
 // Those of a tokenizer that a folder holds beside the tokenizer itself; save() writes them again.
-Files read_companions(const std::filesystem::path& folder);
+Files read_companions(const FileSource& folder);
 
 struct SpecialTokens {
   std::optional<std::int32_t> begin, end;
@@ -46,7 +63,7 @@ struct FolderSettings {
   std::vector<Added> added;  // added_tokens_decoder of tokenizer_config.json, by id
 };
 // Absent files and keys leave their fields empty. Throws kBadInput where a file is malformed.
-FolderSettings read_folder_settings(const std::filesystem::path& folder);
+FolderSettings read_folder_settings(const FileSource& folder);
 
 // Resolves names to ids below `id_limit`; ids beyond it are no tokens of this tokenizer and are left out. `find` gives
 // -1 for a name that is no token. `template_begin`: whether the tokenizer's own post-processor begins a text with a

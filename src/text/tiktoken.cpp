@@ -130,6 +130,10 @@ bool looks_like_tiktoken(std::string_view content) {
   return next_line(content, line) && line.size() < 2 * kLongestToken && read_line(line, bytes) >= 0;
 }
 
+std::string tiktoken_pattern(const FolderSettings& settings, const std::string& name, std::size_t tokens) {
+  return std::string(find_pattern(settings, name, tokens));
+}
+
 std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(std::string_view content, const std::string& name,
                                                    const FolderSettings& settings, Files files) {
   Pipeline pipeline;

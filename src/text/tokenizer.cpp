@@ -5,7 +5,6 @@
 #include "sentencepiece_model.hpp"
 #include "sentencepiece_tokenizer.hpp"
 #include "sentinel_tokenizer.hpp"
-#include "switchyard/base/atomic_file.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/text/utf8.hpp"
 
@@ -15,27 +14,33 @@ namespace {
 namespace fs = std::filesystem;
 
 // tiktoken.model or the first *.tiktoken; empty where there is none.
-fs::path find_tiktoken(const fs::path& folder) {
-  if (fs::exists(folder / "tiktoken.model")) return folder / "tiktoken.model";
-  fs::path found;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().extension() != ".tiktoken") continue;
-    if (found.empty() || entry.path() < found) found = entry.path();
+std::string find_tiktoken(const FileSource& folder) {
+  if (folder.has("tiktoken.model")) return "tiktoken.model";
+  std::string found;
+  for (const std::string& name : folder.names()) {
+    if (fs::path(name).extension() != ".tiktoken") continue;
+    if (found.empty() || name < found) found = name;
   }
   return found;
 }
 
-Files with_companions(const fs::path& file, const std::string& content, const fs::path& folder) {
+Files with_companions(const std::string& name, const std::string& content, const FileSource& folder) {
   Files files = read_companions(folder);
-  files.emplace_back(file.filename().string(), content);
+  files.emplace_back(name, content);
   return files;
 }
 
-std::unique_ptr<Tokenizer> load_json(const fs::path& folder) {
-  const fs::path file = folder / "tokenizer.json";
+std::unique_ptr<Tokenizer> load_json(const FileSource& folder) {
   Files files = read_companions(folder);
-  const std::string json = read_file(file, kLargestTokenizerFile);
-  return make_json_tokenizer(json, file.string(), read_folder_settings(folder), std::move(files));
+  const std::string json = folder.read("tokenizer.json");
+  return make_json_tokenizer(json, folder.path("tokenizer.json"), read_folder_settings(folder), std::move(files));
+}
+
+bool has_tokenizer_file(const FileSource& folder) {
+  for (const char* name : {"switchyard_tokenizer.json", "tokenizer.json", "tokenizer.model", "spiece.model"}) {
+    if (folder.has(name)) return true;
+  }
+  return !find_tiktoken(folder).empty();
 }
 
 }  // namespace
@@ -78,19 +83,16 @@ std::string StreamDecoder::finish() {
   return replace_invalid_utf8(rest);
 }
 
-std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder) {
-  if (!fs::is_directory(folder)) {
-    fail(ErrorKind::kNotFound, "{}: is not a folder; expected one with tokenizer files", folder.string());
-  }
-  const fs::path ours = folder / "switchyard_tokenizer.json";
-  if (fs::exists(ours)) return parse_switchyard_tokenizer(read_file(ours, kLargestTokenizerFile), ours.string());
+std::unique_ptr<Tokenizer> load_tokenizer(const FileSource& folder) {
+  constexpr const char* kOurs = "switchyard_tokenizer.json";
+  if (folder.has(kOurs)) return parse_switchyard_tokenizer(folder.read(kOurs), folder.path(kOurs));
 
-  const fs::path model_file = folder / "tokenizer.model";
-  const bool has_json = fs::exists(folder / "tokenizer.json");
-  if (fs::exists(model_file)) {
-    const std::string model = read_file(model_file, kLargestTokenizerFile);
+  constexpr const char* kModel = "tokenizer.model";
+  const bool has_json = folder.has("tokenizer.json");
+  if (folder.has(kModel)) {
+    const std::string model = folder.read(kModel), path = folder.path(kModel);
     const bool tiktoken = looks_like_tiktoken(model);
-    const bool first = !has_json || (!tiktoken && parse_sentencepiece_model(model, model_file.string()).lossless());
+    const bool first = !has_json || (!tiktoken && parse_sentencepiece_model(model, path).lossless());
     if (!first) {
       try {
         return load_json(folder);
@@ -99,22 +101,28 @@ std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder) {
       }
     }
     if (tiktoken) {
-      return make_tiktoken_tokenizer(model, model_file.string(), read_folder_settings(folder),
-                                     with_companions(model_file, model, folder));
+      return make_tiktoken_tokenizer(model, path, read_folder_settings(folder), with_companions(kModel, model, folder));
     }
-    return make_sentencepiece_tokenizer(model, model_file.string(), read_folder_settings(folder),
-                                        read_companions(folder));
+    return make_sentencepiece_tokenizer(model, path, read_folder_settings(folder), read_companions(folder));
   }
   if (has_json) return load_json(folder);
-  if (const fs::path file = folder / "spiece.model"; fs::exists(file)) {
-    return make_sentinel_tokenizer(read_file(file, kLargestTokenizerFile), file.string(), read_folder_settings(folder),
-                                   read_companions(folder));
+  if (folder.has("spiece.model")) {
+    return make_sentinel_tokenizer(folder.read("spiece.model"), folder.path("spiece.model"),
+                                   read_folder_settings(folder), read_companions(folder));
   }
-  if (const fs::path file = find_tiktoken(folder); !file.empty()) {
-    const std::string ranks = read_file(file, kLargestTokenizerFile);
-    return make_tiktoken_tokenizer(ranks, file.string(), read_folder_settings(folder),
+  if (const std::string file = find_tiktoken(folder); !file.empty()) {
+    const std::string ranks = folder.read(file);
+    return make_tiktoken_tokenizer(ranks, folder.path(file), read_folder_settings(folder),
                                    with_companions(file, ranks, folder));
   }
+  return nullptr;
+}
+
+std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder) {
+  if (!fs::is_directory(folder)) {
+    fail(ErrorKind::kNotFound, "{}: is not a folder; expected one with tokenizer files", folder.string());
+  }
+  if (auto tokenizer = load_tokenizer(FileSource(folder))) return tokenizer;
   fail(ErrorKind::kNotFound,
        "{}: no tokenizer; looked for switchyard_tokenizer.json (byte, char), tokenizer.json (Hugging Face), "
        "tokenizer.model (SentencePiece), spiece.model (T5), tiktoken.model and *.tiktoken",
@@ -122,11 +130,7 @@ std::unique_ptr<Tokenizer> load_tokenizer(const fs::path& folder) {
 }
 
 bool has_tokenizer(const fs::path& folder) {
-  if (!fs::is_directory(folder)) return false;
-  for (const char* name : {"switchyard_tokenizer.json", "tokenizer.json", "tokenizer.model", "spiece.model"}) {
-    if (fs::exists(folder / name)) return true;
-  }
-  return !find_tiktoken(folder).empty();
+  return fs::is_directory(folder) && has_tokenizer_file(FileSource(folder));
 }
 
 std::unique_ptr<Tokenizer> parse_sentencepiece(std::string_view model, const std::string& name) {
