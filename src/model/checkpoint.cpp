@@ -7,10 +7,13 @@
 #include <utility>
 
 #include "families/native_schema.hpp"
+#include "gguf/gguf_config.hpp"
+#include "gguf/gguf_tokenizer.hpp"
 #include "load_parameters.hpp"
 #include "load_plan.hpp"
 #include "switchyard/base/atomic_file.hpp"
 #include "switchyard/formats/safetensors.hpp"
+#include "switchyard/model/model_folder.hpp"
 
 namespace switchyard::model {
 namespace {
@@ -22,6 +25,17 @@ using formats::JsonConfig;
 using formats::TensorFiles;
 
 constexpr std::size_t kMaxShardBytes = 5'000'000'000;  // as transformers 4 cuts them
+
+std::unique_ptr<text::Tokenizer> tokenizer_of(const fs::path& path, const TensorFiles& files,
+                                              const FolderConfig& read) {
+  if (files.gguf() == nullptr) return text::load_tokenizer(path);
+  text::NamedFiles named = gguf_tokenizer_files(*files.gguf(), read.text);
+  named.emplace_back(kConfigFile, read.text);
+  auto tokenizer = text::load_tokenizer(named, files.gguf()->file());
+  if (!tokenizer)
+    fail(ErrorKind::kNotFound, "{}: no tokenizer: key tokenizer.ggml.model is \"none\" or missing", path.string());
+  return tokenizer;
+}
 
 // The parameters in the order of the rows that the model was made from.
 template <class P>
@@ -93,16 +107,20 @@ Tensor assembled(const std::vector<Part>& parts) {
 // The tensors of a file, in the order of the first parameters that lie in them.
 std::vector<formats::DeferredTensor> tensors_to_write(const Family& family, const std::vector<ParameterRow>& rows,
                                                       std::span<const Parameter* const> parameters) {
-  const TensorNames names(family, rows);
+  const TensorNames names(family.scheme(), rows);
   std::vector<std::string> order;
   std::map<std::string, std::vector<Part>> parts;
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    std::vector<TensorPlace> places = names.places(*names.rules_for(rows[i]).front(), rows[i]);
-    for (std::size_t e = 0; e < places.size(); ++e) {
-      const std::string name = places[e].name;
+    const TensorRule* rule = names.rule_to_write(rows[i]);
+    require(rule != nullptr, "family {} has no name for {}", family.model_type, rows[i].name);
+    std::vector<MatrixPlaces> matrices = names.places(*rule, rows[i]);
+    for (std::size_t e = 0; e < matrices.size(); ++e) {
+      require(matrices[e].size() == 1, "family {} has {} in parts", family.model_type, rows[i].name);
+      TensorPlace& place = matrices[e].front();
+      const std::string name = place.name;
       std::vector<Part>& of_name = parts[name];
       if (of_name.empty()) order.push_back(name);
-      of_name.push_back({parameters[i], static_cast<Index>(e), rows[i].of_experts, std::move(places[e])});
+      of_name.push_back({parameters[i], static_cast<Index>(e), rows[i].of_experts, std::move(place)});
     }
   }
   std::vector<formats::DeferredTensor> tensors;
@@ -149,15 +167,25 @@ void keep_expert_stores(Transformer& transformer) {
 
 }  // namespace
 
-ModelConfig load_model_config(const fs::path& folder) { return read_folder_config(folder).config; }
+ModelConfig load_model_config(const fs::path& path) { return read_model_config(path).config; }
 
-LoadedModel load_model(const fs::path& folder, const LoadOptions& options) {
-  const FolderConfig read = read_folder_config(folder);
+std::unique_ptr<text::Tokenizer> load_model_tokenizer(const fs::path& path) {
+  if (!is_gguf_file(path)) return text::load_tokenizer(path);
+  const TensorFiles files = TensorFiles::open(path);
+  return tokenizer_of(path, files, read_gguf_config(files));
+}
+
+LoadedModel load_model(const fs::path& path, const LoadOptions& options) {
+  const bool gguf = is_gguf_file(path);
+  FolderConfig read;
+  if (!gguf) read = read_folder_config(path);
+  const TensorFiles files = TensorFiles::open(path);
+  if (gguf) read = read_gguf_config(files);
   const std::vector<ParameterRow> rows = parameter_table(read.config);
-  const TensorFiles files = TensorFiles::open(folder);
   WeightFiles weights(files, read.scale_block, options.mapped);
   const std::vector<PlannedParameter> plan = plan_load(read, rows, files, weights);
-  std::unique_ptr<text::Tokenizer> tokenizer = load_folder_tokenizer(folder, read.config.vocab);
+  std::unique_ptr<text::Tokenizer> tokenizer =
+      tokenizer_if_any([&] { return tokenizer_of(path, files, read); }, path, read.config.vocab);
 
   Transformer transformer(read.config, ParameterMemory::kNone);
   const std::span<Parameter* const> parameters = transformer.parameters();

@@ -51,6 +51,7 @@ EncoderDecoderFolder read_encoder_decoder(const JsonConfig& json) {
   EncoderDecoderFolder folder;
   folder.config = read_switch_config(json);
   folder.plan.family = &kSwitchTransformers;
+  folder.plan.scheme = kSwitchTransformers.scheme();
   folder.plan.config.vocab = folder.config.vocab;
   folder.plan.config.width = folder.config.width;
   folder.plan.config.tied_embeddings = folder.config.tied_embeddings;
@@ -87,7 +88,8 @@ LoadedEncoderDecoder load_encoder_decoder(const fs::path& path, const LoadOption
   const std::vector<ParameterRow> rows = parameter_table(folder.config);
   WeightFiles weights(files, folder.plan.scale_block, options.mapped);
   const std::vector<PlannedParameter> plan = plan_load(folder.plan, rows, files, weights);
-  std::unique_ptr<text::Tokenizer> tokenizer = load_folder_tokenizer(path, folder.config.vocab);
+  std::unique_ptr<text::Tokenizer> tokenizer =
+      tokenizer_if_any([&] { return text::load_tokenizer(path); }, path, folder.config.vocab);
   EncoderDecoder model(folder.config, ParameterMemory::kNone);
   require(rows.size() == model.parameters().size(), "the model has {} parameters, its config {}",
           model.parameters().size(), rows.size());

@@ -11,6 +11,8 @@
 #include "families/router_reasons.hpp"
 #include "load_plan.hpp"
 #include "switchyard/base/atomic_file.hpp"
+#include "switchyard/model/checkpoint.hpp"
+#include "switchyard/model/model_folder.hpp"
 #include "switchyard/tensor/not_finite.hpp"
 #include "switchyard/text/tokenizer.hpp"
 
@@ -38,11 +40,15 @@ class Examiner {
 
   bool config() {
     try {
-      const auto json = formats::JsonConfig::load(folder_ / kConfigFile);
-      if (is_encoder_decoder(json))
+      if (is_gguf_file(folder_)) {
+        read_ = read_model_config(folder_);
+        decoder_only();
+      } else if (const auto json = formats::JsonConfig::load(folder_ / kConfigFile); is_encoder_decoder(json)) {
         encoder_decoder(json);
-      else
-        decoder_only(json);
+      } else {
+        read_ = read_folder_config(folder_);
+        decoder_only();
+      }
     } catch (const Error& error) {
       add(Level::kProblem, "config", error.what());
       return false;
@@ -50,8 +56,7 @@ class Examiner {
     return true;
   }
 
-  void decoder_only(const formats::JsonConfig& json) {
-    read_ = read_config(json);
+  void decoder_only() {
     result_.model_type = read_.family->model_type;
     rows_ = parameter_table(read_.config);
     result_.routing = router_reasons(
@@ -60,7 +65,7 @@ class Examiner {
           const moe::MoeConfig* moe = first_moe(other);
           return moe == nullptr ? std::nullopt : std::optional(moe->router);
         },
-        read_file(folder_ / kConfigFile));
+        read_.text);
     add(Level::kFine, "config",
         fmt::format("{} ({}), {} layers, width {}", read_.family->model_type, read_.family->architecture,
                     read_.config.layers.size(), read_.config.width));
@@ -156,7 +161,7 @@ class Examiner {
 
   void tokenizer() {
     try {
-      const std::unique_ptr<text::Tokenizer> tokenizer = text::load_tokenizer(folder_);
+      const std::unique_ptr<text::Tokenizer> tokenizer = load_model_tokenizer(folder_);
       const Index ids = tokenizer->vocab_size(), vocab = read_.config.vocab;
       if (ids > vocab) {
         add(Level::kProblem, "tokenizer",
@@ -189,7 +194,8 @@ std::size_t Examination::problems() const {
 }
 
 Examination examine(const fs::path& folder, const ExamineOptions& options) {
-  if (!fs::exists(folder / kConfigFile)) fail(ErrorKind::kNotFound, "{}: no {} there", folder.string(), kConfigFile);
+  if (!is_gguf_file(folder) && !fs::exists(folder / kConfigFile))
+    fail(ErrorKind::kNotFound, "{}: no {} there", folder.string(), kConfigFile);
   return Examiner(folder, options).run();
 }
 

@@ -6,6 +6,9 @@
 #include <set>
 
 #include "families/native_schema.hpp"
+#include "gguf/gguf_config.hpp"
+#include "switchyard/base/atomic_file.hpp"
+#include "switchyard/model/model_folder.hpp"
 
 namespace switchyard::model {
 namespace {
@@ -13,6 +16,8 @@ namespace {
 namespace fs = std::filesystem;
 using formats::JsonConfig;
 using formats::TensorFiles;
+
+constexpr std::size_t kLargestConfig = std::size_t{64} << 20;
 
 ScaleBlock read_scale_block(const JsonConfig& json) {
   constexpr std::string_view kKey = "weight_block_size";
@@ -55,11 +60,10 @@ class Guard {
   const OnProblem& on_problem_;
 };
 
-// The number of the layer that a tensor called "model.layers.NUMBER.*" belongs to; -1 where it is called otherwise.
-Index layer_of(std::string_view name) {
-  constexpr std::string_view kPrefix = "model.layers.";
-  if (!name.starts_with(kPrefix)) return -1;
-  name.remove_prefix(kPrefix.size());
+// The number of the layer that a tensor called PREFIX NUMBER ".*" belongs to; -1 where it is called otherwise.
+Index layer_of(std::string_view prefix, std::string_view name) {
+  if (!name.starts_with(prefix)) return -1;
+  name.remove_prefix(prefix.size());
   Index layer = -1;
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), layer);
   return error == std::errc() && end != name.data() + name.size() && *end == '.' && layer >= 0 ? layer : -1;
@@ -67,10 +71,13 @@ Index layer_of(std::string_view name) {
 
 // Layers of multi-token prediction stand after the model's own (DeepSeek-V3, GLM-4.5). The projection of the two hidden
 // states tells them where the config does not say how many there are.
-bool predicts_more_tokens(const TensorFiles& files, const FolderConfig& read, Index layer) {
+bool predicts_more_tokens(const TensorFiles& files, const FolderConfig& read, std::string_view name) {
+  const TensorScheme& scheme = read.scheme;
+  const Index layer = layer_of(scheme.layer_prefix, name);
   const auto layers = static_cast<Index>(read.config.layers.size());
-  return layer >= layers && (layer - layers < read.prediction_layers ||
-                             files.contains(fmt::format("model.layers.{}.eh_proj.weight", layer)));
+  return layer >= layers &&
+         (layer - layers < read.prediction_layers ||
+          files.contains(fmt::format("{}{}.{}", scheme.layer_prefix, layer, scheme.prediction_marker)));
 }
 
 // A tied output may be there once more: of the same type and bytes as the embedding it is passed over.
@@ -91,7 +98,7 @@ void check_tied_output(const TensorFiles& files, const std::string& output, cons
 // The published name of the output where the model has none of its own.
 std::string tied_output_name(const FolderConfig& read, const TensorFiles& files) {
   if (!read.config.tied_embeddings) return {};
-  for (const TensorRule& rule : read.family->tensors) {
+  for (const TensorRule& rule : read.scheme.rules) {
     if (rule.native == "output" && files.contains(rule.published)) return std::string(rule.published);
   }
   return {};
@@ -101,8 +108,8 @@ void check_no_other_tensors(const FolderConfig& read, const TensorFiles& files, 
                             const std::string& embedding, const Guard& guard) {
   const std::string tied_output = tied_output_name(read, files);
   for (const std::string& name : files.names()) {
-    const std::span<const std::string_view> ignored = read.family->ignored;
-    if (used.count(name) != 0 || predicts_more_tokens(files, read, layer_of(name)) ||
+    const std::span<const std::string_view> ignored = read.scheme.ignored;
+    if (used.count(name) != 0 || predicts_more_tokens(files, read, name) ||
         std::any_of(ignored.begin(), ignored.end(), [&](auto pattern) { return matches_pattern(pattern, name); })) {
       continue;
     }
@@ -119,6 +126,7 @@ void check_no_other_tensors(const FolderConfig& read, const TensorFiles& files, 
 FolderConfig read_config(const JsonConfig& json) {
   FolderConfig result;
   result.family = &family_of(json);
+  result.scheme = result.family->scheme();
   result.config = result.family->read_config(json);
   if (json.has(kTrainingKey)) read_training(json.object(kTrainingKey), result.config);
   result.config.validate(json.origin() + ": model");
@@ -131,29 +139,45 @@ FolderConfig read_config(const JsonConfig& json) {
   return result;
 }
 
-FolderConfig read_folder_config(const fs::path& folder) { return read_config(JsonConfig::load(folder / kConfigFile)); }
+FolderConfig read_folder_config(const fs::path& folder) {
+  const fs::path path = folder / kConfigFile;
+  std::string text = read_file(path, kLargestConfig);
+  FolderConfig read = read_config(JsonConfig::parse(text, path.string()));
+  read.text = std::move(text);
+  return read;
+}
+
+FolderConfig read_model_config(const fs::path& path) {
+  return is_gguf_file(path) ? read_gguf_config(TensorFiles::open(path)) : read_folder_config(path);
+}
 
 std::vector<PlannedParameter> plan_load(const FolderConfig& read, const std::vector<ParameterRow>& rows,
                                         const TensorFiles& files, const WeightFiles& weights,
                                         const OnProblem& on_problem) {
   const Guard guard(on_problem);
-  const TensorNames names(*read.family, rows);
+  const TensorNames names(read.scheme, rows);
   std::vector<PlannedParameter> plan;
   NameSet used;
   std::string embedding;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::vector<const TensorRule*> rules = names.rules_for(rows[i]);
+    require(!rules.empty(), "model type {} has no name for {}", read.family->model_type, rows[i].name);
     const auto held = std::find_if(rules.begin(), rules.end(), [&](const TensorRule* rule) {
       return weights.contains(TensorNames::first_name(*rule, rows[i]));
     });
-    std::vector<TensorPlace> places = names.places(held == rules.end() ? *rules.front() : **held, rows[i]);
+    std::vector<MatrixPlaces> matrices = names.places(held == rules.end() ? *rules.front() : **held, rows[i]);
     bool sound = true;
-    for (const TensorPlace& place : places) {
-      sound = guard([&] { weights.check(place, used); }) && sound;
-      used.insert(place.name);
+    std::set<std::string_view> checked;
+    for (const MatrixPlaces& places : matrices) {
+      for (const TensorPlace& place : places) {
+        // What there is to check is the same for all places of a parameter in one tensor.
+        if (!checked.insert(place.name).second) continue;
+        sound = guard([&] { weights.check(place, used); }) && sound;
+        used.insert(place.name);
+      }
     }
-    if (rows[i].name == "embedding") embedding = places.front().name;
-    if (sound) plan.push_back({i, std::move(places)});
+    if (rows[i].name == "embedding") embedding = matrices.front().front().name;
+    if (sound) plan.push_back({i, std::move(matrices)});
   }
   check_no_other_tensors(read, files, used, embedding, guard);
   return plan;

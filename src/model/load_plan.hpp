@@ -21,19 +21,24 @@ inline constexpr std::string_view kTrainingKey = "switchyard";  // of config.jso
 
 struct FolderConfig {
   const Family* family = nullptr;
+  TensorScheme scheme;  // how the files name the family's tensors
   ModelConfig config;
   ScaleBlock scale_block;
   Index prediction_layers = 0;  // layers after the model's own, for multi-token prediction
+  std::string text;             // the config.json, or what stands for it
+  bool translated = false;      // the text was made of the keys of a GGUF file
 };
 
-// Reads and validates it.
+// Reads and validates it; without the text.
 FolderConfig read_config(const formats::JsonConfig& json);
 FolderConfig read_folder_config(const std::filesystem::path& folder);
+// Of what find_model_folder() found: a folder, or a GGUF file.
+FolderConfig read_model_config(const std::filesystem::path& path);
 
 // The places of one parameter in the files.
 struct PlannedParameter {
   std::size_t row = 0;
-  std::vector<TensorPlace> places;  // one, or one an expert
+  std::vector<MatrixPlaces> matrices;  // one, or one an expert
 };
 
 // Told of every tensor that is missing, unknown, or of a wrong shape or type.

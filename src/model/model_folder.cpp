@@ -1,6 +1,7 @@
 #include "switchyard/model/model_folder.hpp"
 
 #include <algorithm>
+#include <fstream>
 #include <string>
 #include <string_view>
 
@@ -29,12 +30,23 @@ std::vector<fs::path> list_checkpoints(const fs::path& run) {
   return found;
 }
 
+bool is_gguf_file(const fs::path& path) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored)) return false;
+  if (path.extension() == ".gguf") return true;
+  char magic[4] = {};
+  std::ifstream file(path, std::ios::binary);
+  return file.read(magic, sizeof magic) && std::string_view(magic, sizeof magic) == "GGUF";
+}
+
 fs::path find_model_folder(const fs::path& path) {
-  if (!fs::exists(path)) fail(ErrorKind::kNotFound, "{}: no such model folder", path.string());
+  if (!fs::exists(path)) fail(ErrorKind::kNotFound, "{}: no such model folder or file", path.string());
+  if (is_gguf_file(path)) return path;
   if (fs::exists(path / "config.json")) return path;
   const auto checkpoints = list_checkpoints(path);
   if (!checkpoints.empty()) return checkpoints.back();
-  fail(ErrorKind::kNotFound, "{}: neither a model (config.json) nor a run with a checkpoint (checkpoints/step-*)",
+  fail(ErrorKind::kNotFound,
+       "{}: neither a model (config.json), a GGUF file, nor a run with a checkpoint (checkpoints/step-*)",
        path.string());
 }
 

@@ -45,6 +45,12 @@ class TableBuilder {
     const ParameterPart part = role == ParameterRole::kNorm ? ParameterPart::kNorms : part_;
     rows_.push_back({{prefix_ + name, shape, part, layer_}, role, writes_to_residual});
   }
+  void add_heads(const std::string& name, const Shape& shape, ParameterRole role, Index head_rows,
+                 Index head_keys = 0) {
+    add(name, shape, role);
+    rows_.back().head_rows = head_rows;
+    rows_.back().head_keys = head_keys;
+  }
   void add_expert(const std::string& name, const Shape& shape, ParameterRole role) {
     add("moe.experts." + name, shape, role);
     rows_.back().of_experts = true;
@@ -69,19 +75,20 @@ class TableBuilder {
     add("attention.kv_a", {latent.rank + latent.rope_dim, width}, ParameterRole::kMatrix);
     if (a.qkv_bias) add("attention.kv_a_bias", {latent.rank + latent.rope_dim}, ParameterRole::kBias);
     add("attention.kv_a_norm", {latent.rank}, ParameterRole::kNorm);
-    add("attention.kv_b", {a.heads * (key + latent.value_dim), latent.rank}, ParameterRole::kMatrix);
+    add_heads("attention.kv_b", {a.heads * (key + latent.value_dim), latent.rank}, ParameterRole::kMatrix,
+              key + latent.value_dim, key);
     add("attention.o", {width, a.heads * latent.value_dim}, ParameterRole::kMatrix, true);
     if (a.output_bias) add("attention.o_bias", {width}, ParameterRole::kBias);
   }
 
   void attention(const AttentionConfig& a) {
     const Index width = config_.width, q = a.heads * a.head_dim, kv = a.kv_heads * a.head_dim;
-    add("attention.q", {q, width}, ParameterRole::kMatrix);
-    add("attention.k", {kv, width}, ParameterRole::kMatrix);
+    add_heads("attention.q", {q, width}, ParameterRole::kMatrix, a.head_dim);
+    add_heads("attention.k", {kv, width}, ParameterRole::kMatrix, a.head_dim);
     add("attention.v", {kv, width}, ParameterRole::kMatrix);
     if (a.qkv_bias) {
-      add("attention.q_bias", {q}, ParameterRole::kBias);
-      add("attention.k_bias", {kv}, ParameterRole::kBias);
+      add_heads("attention.q_bias", {q}, ParameterRole::kBias, a.head_dim);
+      add_heads("attention.k_bias", {kv}, ParameterRole::kBias, a.head_dim);
       add("attention.v_bias", {kv}, ParameterRole::kBias);
     }
     if (a.qk_norm) {
@@ -139,6 +146,22 @@ class TableBuilder {
 };
 
 }  // namespace
+
+bool is_chosen(const ParameterRow& row) {
+  switch (row.role) {
+    case ParameterRole::kEmbedding:
+    case ParameterRole::kOutput:
+    case ParameterRole::kMatrix:
+    case ParameterRole::kExpert:
+      return row.shape.rank() >= 2;
+    case ParameterRole::kRouter:
+    case ParameterRole::kNorm:
+    case ParameterRole::kBias:
+    case ParameterRole::kBuffer:
+      return false;
+  }
+  return false;
+}
 
 std::vector<ParameterRow> parameter_table(const ModelConfig& config) { return TableBuilder(config).build(); }
 

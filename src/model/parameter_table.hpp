@@ -14,7 +14,14 @@ struct ParameterRow : ParameterShape {
   autograd::ParameterRole role = autograd::ParameterRole::kMatrix;
   bool writes_to_residual = false;  // its product is added to the residual stream
   bool of_experts = false;          // stacked, [E, ...]: a token passes through the part of its experts
+  // Where the rows (of a vector: the elements) are those of heads: how many a head has, and how many of these, the
+  // first, are keys where the others are values.
+  Index head_rows = 0, head_keys = 0;
 };
+
+// Whether files may hold the parameter in a type of their choice, and it is used as it is stored: the matrices. The
+// rest is small, or read where only float32 will do.
+bool is_chosen(const ParameterRow& row);
 
 // In the order of the forward pass. The config must be valid.
 std::vector<ParameterRow> parameter_table(const ModelConfig& config);

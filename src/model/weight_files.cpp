@@ -1,6 +1,7 @@
 #include "weight_files.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
@@ -47,6 +48,14 @@ Shape mxfp4_shape(const TensorPlace& place, bool blocks) {
   return Shape(dims);
 }
 
+// Whether each part of a place begins and ends with a block: along rows of the file, or along one vector.
+bool has_whole_blocks(const TensorPlace& place, DType dtype) {
+  const Index block = dtype_info(dtype).block_elements;
+  const Index length = place.transposed ? place.rows : place.cols;
+  const bool contiguous = place.step == 1 || (!place.vector && !place.transposed);
+  return contiguous && place.file_cols % block == 0 && place.first_col % block == 0 && length % block == 0;
+}
+
 }  // namespace
 
 void decode(const WeightView& weight, std::span<float> to) {
@@ -54,6 +63,27 @@ void decode(const WeightView& weight, std::span<float> to) {
   parallel_for(weight.rows, rows, [&](Index begin, Index end) {
     kernels::decode(weight, begin, 0, Matrix(to.data() + begin * weight.cols, end - begin, weight.cols));
   });
+}
+
+bool can_copy_rows(const WeightView& view) {
+  const DTypeInfo& type = dtype_info(view.dtype);
+  return view.scales.data == nullptr && (type.block_elements == 1 || (view.col_stride == 1 && type.is_quantised));
+}
+
+void copy_rows(const WeightView& view, std::byte* to) {
+  const auto element = static_cast<std::size_t>(dtype_info(view.dtype).block_bytes);
+  const auto row_bytes = static_cast<std::size_t>(dtype_bytes(view.dtype, view.cols));
+  for (Index r = 0; r < view.rows; ++r) {
+    const std::byte* from = view.data + dtype_bytes(view.dtype, r * view.row_stride);
+    std::byte* row = to + static_cast<std::size_t>(r) * row_bytes;
+    if (view.col_stride == 1) {
+      std::memcpy(row, from, row_bytes);
+      continue;
+    }
+    for (Index c = 0; c < view.cols; ++c)
+      std::memcpy(row + static_cast<std::size_t>(c) * element,
+                  from + static_cast<std::size_t>(c * view.col_stride) * element, element);
+  }
 }
 
 WeightFiles::WeightFiles(const formats::TensorFiles& files, ScaleBlock block, bool mapped)
@@ -76,12 +106,17 @@ void WeightFiles::check(const TensorPlace& place, std::set<std::string, std::les
     const Shape& found = files_->info(name).shape;
     if (found != expected)
       refuse(ErrorKind::kBadInput, name,
-             fmt::format("found shape {}, expected {} by config.json", found.to_string(), expected.to_string()));
+             fmt::format("found shape {}, expected {} by {}", found.to_string(), expected.to_string(), asked_by()));
   };
   if (files_->contains(place.name)) {
     check_shape(place.name, place.shape);
     const DType dtype = files_->info(place.name).dtype;
-    if (!is_one_of(dtype, kReadable)) {
+    if (dtype_info(dtype).is_quantised) {
+      if (!has_whole_blocks(place, dtype))
+        refuse(ErrorKind::kUnsupported, place.name,
+               fmt::format("found type {}, whose blocks of {} do not fit into the parts that are needed",
+                           dtype_info(dtype).name, dtype_info(dtype).block_elements));
+    } else if (!is_one_of(dtype, kReadable)) {
       refuse(dtype_info(dtype).is_float ? ErrorKind::kUnsupported : ErrorKind::kBadInput, place.name,
              fmt::format("found type {}, expected F32, F64, F16, BF16, F8_E4M3 or F8_E5M2", dtype_info(dtype).name));
     }
@@ -94,8 +129,8 @@ void WeightFiles::check(const TensorPlace& place, std::set<std::string, std::les
   }
   const std::string blocks = blocks_name(place.name), scales = scales_name(place.name);
   if (!files_->contains(blocks) || place.vector) {
-    fail(ErrorKind::kBadInput, "{}: tensor {} is missing; config.json asks for it", files_->path().string(),
-         place.name);
+    fail(ErrorKind::kBadInput, "{}: tensor {} is missing; {} asks for it", files_->path().string(), place.name,
+         asked_by());
   }
   if (!files_->contains(scales)) {
     fail(ErrorKind::kBadInput, "{}: tensor {} is missing; {} needs it", files_->path().string(), scales, blocks);
@@ -208,23 +243,116 @@ const Tensor& WeightFiles::factors_of(const TensorPlace& place) {
   return held_->factors.emplace(place.name, load_factors(place)).first->second;
 }
 
-WeightView WeightFiles::keep(const TensorPlace& place) {
-  if (is_mxfp4(place)) return view(place, held(blocks_name(place.name)), held(scales_name(place.name)));
-  return view(place, held(place.name), factors_of(place));
+// Of a place that is read once and not kept.
+WeightView WeightFiles::passing_view(const TensorPlace& place) const {
+  if (is_mxfp4(place)) return view(place, files_->view(blocks_name(place.name)), files_->view(scales_name(place.name)));
+  require(!has_factors(place), "{}: factors of a tensor that is read in parts", place.name);
+  return view(place, files_->view(place.name), Tensor());
 }
 
-void WeightFiles::convert(const TensorPlace& place, std::span<float> to) {
-  if (is_mxfp4(place)) {
-    decode(view(place, files_->view(blocks_name(place.name)), files_->view(scales_name(place.name))), to);
-  } else {
-    decode(view(place, files_->view(place.name), factors_of(place)), to);
+WeightView WeightFiles::keep(const MatrixPlaces& places) {
+  const TensorPlace& first = places.front();
+  if (places.size() == 1) {
+    if (is_mxfp4(first)) return view(first, held(blocks_name(first.name)), held(scales_name(first.name)));
+    return view(first, held(first.name), factors_of(first));
   }
+  const auto found = held_->assembled.find(first.name);
+  const Tensor& whole = found != held_->assembled.end()
+                            ? found->second
+                            : held_->assembled.emplace(first.name, assembled(places)).first->second;
+  return whole_view(whole);
 }
 
-void WeightFiles::release(const TensorPlace& place) const {
-  if (!is_mxfp4(place)) return files_->release(place.name);
-  files_->release(blocks_name(place.name));
-  files_->release(scales_name(place.name));
+WeightView WeightFiles::whole_view(const Tensor& matrix) {
+  WeightView result;
+  result.data = matrix.bytes().data();
+  result.dtype = matrix.dtype();
+  result.rows = matrix.shape()[0];
+  result.cols = result.row_stride = matrix.shape()[1];
+  return result;
+}
+
+WeightFiles::Taken WeightFiles::take(const MatrixPlaces& places) {
+  if (places.size() == 1) return {keep(places), Tensor()};
+  Tensor whole = assembled(places);
+  const WeightView view = whole_view(whole);
+  return {view, std::move(whole)};
+}
+
+DType WeightFiles::type_of(const MatrixPlaces& places) const {
+  if (places.size() == 1) return is_mxfp4(places.front()) ? DType::kF4 : files_->info(places.front().name).dtype;
+  const WeightView first = passing_view(places.front());
+  const bool same = std::all_of(places.begin(), places.end(), [&](const TensorPlace& place) {
+    const WeightView view = passing_view(place);
+    return view.dtype == first.dtype && can_copy_rows(view);
+  });
+  return same ? first.dtype : DType::kF32;
+}
+
+Tensor WeightFiles::assembled(const MatrixPlaces& places) const {
+  std::vector<WeightView> views;
+  Index rows = 0, elements = 0;
+  for (const TensorPlace& place : places) {
+    views.push_back(passing_view(place));
+    rows += place.vector ? 0 : place.rows;
+    elements += place.vector ? place.cols : 0;
+  }
+  const bool vector = places.front().vector;
+  const Index cols = vector ? elements : places.front().cols;
+  if (vector) rows = 1;
+  const DType dtype = views.front().dtype;
+  const bool same = std::all_of(views.begin(), views.end(),
+                                [&](const WeightView& v) { return v.dtype == dtype && can_copy_rows(v); });
+  Tensor whole = Tensor::uninitialized(same ? dtype : DType::kF32, Shape({rows, cols}));
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const Index begin = vector ? places[i].begin : places[i].begin * cols;
+    std::byte* to = whole.mutable_bytes().data() + dtype_bytes(whole.dtype(), begin);
+    if (same) {
+      copy_rows(views[i], to);
+    } else {
+      decode_part(places[i], whole.f32());
+    }
+  }
+  release(places);
+  return whole;
+}
+
+void WeightFiles::convert(const MatrixPlaces& places, std::span<float> to) {
+  const TensorPlace& first = places.front();
+  if (places.size() == 1 && !is_mxfp4(first))
+    return decode(view(first, files_->view(first.name), factors_of(first)), to);
+  for (const TensorPlace& place : places) decode_part(place, to);
+}
+
+// The rows of a place to where they stand in the matrix.
+void WeightFiles::decode_part(const TensorPlace& place, std::span<float> to) const {
+  const Index begin = place.vector ? place.begin : place.begin * place.cols;
+  to = to.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(place.rows * place.cols));
+  if (!place.transposed || is_mxfp4(place) || !dtype_info(files_->info(place.name).dtype).is_quantised)
+    return decode(passing_view(place), to);
+  // Blocks lie along the rows of the file.
+  TensorPlace as_stored = place;
+  as_stored.transposed = false;
+  std::swap(as_stored.rows, as_stored.cols);
+  std::vector<float> stored(to.size());
+  decode(passing_view(as_stored), stored);
+  for (Index r = 0; r < place.rows; ++r)
+    for (Index c = 0; c < place.cols; ++c)
+      to[static_cast<std::size_t>(r * place.cols + c)] = stored[static_cast<std::size_t>(c * place.rows + r)];
+}
+
+void WeightFiles::release(const MatrixPlaces& places) const {
+  std::string_view last;
+  for (const TensorPlace& place : places) {
+    if (place.name == last) continue;
+    last = place.name;
+    if (!is_mxfp4(place)) {
+      files_->release(place.name);
+    } else {
+      files_->release(blocks_name(place.name));
+      files_->release(scales_name(place.name));
+    }
+  }
 }
 
 }  // namespace switchyard::model

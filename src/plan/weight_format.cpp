@@ -95,8 +95,11 @@ const WeightFormat& find_weight_format(std::string_view name) {
 }
 
 const WeightFormat* stored_format(const model::StatedStorage& stored) {
-  if (stored.quantisation == "fp8" || stored.quantisation == "mxfp4") return &find_weight_format(stored.quantisation);
-  if (!stored.quantisation.empty()) return nullptr;
+  if (!stored.quantisation.empty()) {
+    const auto found = std::find_if(kFormats.begin(), kFormats.end(),
+                                    [&](const WeightFormat& f) { return f.name == stored.quantisation; });
+    return found == kFormats.end() ? nullptr : &*found;
+  }
   if (stored.dtype == "float32") return &find_weight_format("float32");
   if (stored.dtype == "bfloat16" || stored.dtype == "float16") return &find_weight_format("bf16");
   return nullptr;

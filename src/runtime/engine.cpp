@@ -29,7 +29,7 @@ std::shared_ptr<Engine> Engine::load(const std::filesystem::path& path, bool map
 
 const text::Tokenizer& Engine::tokenizer() const {
   if (tokenizer_ == nullptr) {
-    text::load_tokenizer(folder_);  // says why there is none
+    model::load_model_tokenizer(folder_);  // says why there is none
     fail(ErrorKind::kNotFound, "{}: the tokenizer was not there when the model was loaded", folder_.string());
   }
   return *tokenizer_;

@@ -16,10 +16,14 @@ namespace switchyard::model {
 // How a file holds a native tensor of shape [R, C], or of experts [E, R, C]. In names, {i} is the layer and {e} the
 // expert.
 enum class Layout {
-  kSame,       // one tensor of the same shape
-  kRow,        // [D] as [1, D]
-  kPerExpert,  // E tensors [R, C], a name each
-  kFlat,       // one tensor [E R, C]: the rows of one expert after those of another
+  kSame,        // one tensor of the same shape
+  kRow,         // [D] as [1, D]
+  kPerExpert,   // E tensors [R, C], a name each
+  kFlat,        // one tensor [E R, C]: the rows of one expert after those of another
+  kPairedRows,  // one tensor [R, C] or [R] in which the rows of each head's first half and of its second take turns:
+                // RoPE turns neighbours there, and a row and the one half a head further here
+  kKeysValues,  // rows that are each head's keys [K, C] and values [V, C]: the keys of all heads as [H, C, K] under
+                // `published`, their values as [H, V, C] under `second`
 };
 
 // Rules of a table that stand next to each other and have the same published name are parts of one tensor, in which
@@ -29,8 +33,18 @@ struct TensorRule {
   std::string_view native;
   std::string_view published;
   Layout layout = Layout::kSame;
-  bool transposed = false;   // the file has [C, R], for flat experts [E C, R]: x W instead of x W^T
-  bool interleaved = false;  // the parts' rows take turns: row 0 of each, row 1 of each ...
+  bool transposed = false;       // the file has [C, R], for flat experts [E C, R]: x W instead of x W^T
+  bool interleaved = false;      // the parts' rows take turns: row 0 of each, row 1 of each ...
+  std::string_view second = {};  // kKeysValues only
+  bool written = true;           // false: a form that files may have, but that is never written
+};
+
+// How a kind of file names the tensors of a model.
+struct TensorScheme {
+  std::span<const TensorRule> rules;                // empty: every tensor has its native name
+  std::span<const std::string_view> ignored;        // tensors that a file may hold besides; * stands for any characters
+  std::string_view layer_prefix = "model.layers.";  // what the number of a layer follows
+  std::string_view prediction_marker = "eh_proj.weight";  // in every layer for multi-token prediction, and nowhere else
 };
 
 // Frequencies that follow from the config, which transformers 4 once stored.
@@ -49,6 +63,8 @@ struct Family {
   std::span<const TensorRule> tensors;
   // Tensors that a file may hold besides; * stands for any characters.
   std::span<const std::string_view> ignored = kRotaryFrequencies;
+
+  TensorScheme scheme() const { return {tensors, ignored}; }
 };
 
 extern const Family kMixtral, kQwen2Moe, kQwen3Moe, kGlm4Moe, kDeepseek, kDeepseekV2, kDeepseekV3, kKimiK2, kOlmoe,

@@ -21,6 +21,57 @@ MatrixShape matrix_of(const ParameterRow& row) {
 // What parts of one tensor are stacked along: the rows of a matrix, the elements of a vector.
 Index stacked_length(const MatrixShape& shape) { return shape.vector ? shape.cols : shape.rows; }
 
+MatrixPlaces paired_rows(const TensorRule& rule, const ParameterRow& row, const MatrixShape& ours) {
+  const Index length = stacked_length(ours), head = row.head_rows, half = head / 2;
+  require(head > 0 && head % 2 == 0 && length % head == 0 && !row.of_experts, "{} has no rows of heads", row.name);
+  TensorPlace place;
+  place.name = fill_in(rule.published, "{i}", row.layer);
+  place.shape = row.shape;
+  place.vector = ours.vector;
+  place.file_rows = ours.rows;
+  place.file_cols = ours.cols;
+  place.step = 2;
+  place.rows = ours.vector ? 1 : half;
+  place.cols = ours.vector ? half : ours.cols;
+  MatrixPlaces places;
+  for (Index begin = 0; begin < length; begin += head) {
+    for (const Index second : {Index{0}, Index{1}}) {
+      place.begin = begin + second * half;
+      (ours.vector ? place.first_col : place.first_row) = begin + second;
+      places.push_back(place);
+    }
+  }
+  return places;
+}
+
+MatrixPlaces keys_and_values(const TensorRule& rule, const ParameterRow& row, const MatrixShape& ours) {
+  const Index head = row.head_rows, keys = row.head_keys, values = head - keys;
+  require(keys > 0 && values > 0 && ours.rows % head == 0 && !ours.vector && !row.of_experts,
+          "{} has no rows of keys and values", row.name);
+  const Index heads = ours.rows / head;
+  TensorPlace key, value;
+  key.name = fill_in(rule.published, "{i}", row.layer);
+  key.shape = Shape({heads, ours.cols, keys});
+  key.transposed = true;
+  key.file_rows = ours.cols;
+  key.file_cols = key.rows = keys;
+  value.name = fill_in(rule.second, "{i}", row.layer);
+  value.shape = Shape({heads, values, ours.cols});
+  value.file_rows = value.rows = values;
+  value.file_cols = ours.cols;
+  key.matrices = value.matrices = heads;
+  key.cols = value.cols = ours.cols;
+  MatrixPlaces places;
+  for (Index h = 0; h < heads; ++h) {
+    key.matrix = value.matrix = h;
+    key.begin = h * head;
+    value.begin = key.begin + keys;
+    places.push_back(key);
+    places.push_back(value);
+  }
+  return places;
+}
+
 }  // namespace
 
 std::string fill_in(std::string_view pattern, std::string_view placeholder, Index value) {
@@ -52,12 +103,12 @@ WeightView TensorPlace::view(const std::byte* data, DType dtype) const {
   return result;
 }
 
-TensorNames::TensorNames(const Family& family, const std::vector<ParameterRow>& rows) : family_(&family) {
+TensorNames::TensorNames(const TensorScheme& scheme, const std::vector<ParameterRow>& rows) {
   for (const ParameterRow& row : rows) {
     row_of_.emplace(row.name, &row);
-    if (family.tensors.empty()) own_names_.push_back({row.name, row.name});
+    if (scheme.rules.empty()) own_names_.push_back({row.name, row.name});
   }
-  rules_ = family.tensors.empty() ? std::span<const TensorRule>(own_names_) : family.tensors;
+  rules_ = scheme.rules.empty() ? std::span<const TensorRule>(own_names_) : scheme.rules;
 }
 
 const ParameterRow* TensorNames::find(std::string_view native, Index layer) const {
@@ -70,16 +121,24 @@ std::vector<const TensorRule*> TensorNames::rules_for(const ParameterRow& row) c
   for (const TensorRule& rule : rules_) {
     if (row.name == fill_in(rule.native, "{i}", row.layer)) found.push_back(&rule);
   }
-  require(!found.empty(), "family {} has no name for {}", family_->model_type, row.name);
   return found;
+}
+
+const TensorRule* TensorNames::rule_to_write(const ParameterRow& row) const {
+  for (const TensorRule* rule : rules_for(row)) {
+    if (rule->written) return rule;
+  }
+  return nullptr;
 }
 
 std::string TensorNames::first_name(const TensorRule& rule, const ParameterRow& row) {
   return fill_in(fill_in(rule.published, "{i}", row.layer), "{e}", 0);
 }
 
-std::vector<TensorPlace> TensorNames::places(const TensorRule& rule, const ParameterRow& row) const {
+std::vector<MatrixPlaces> TensorNames::places(const TensorRule& rule, const ParameterRow& row) const {
   const MatrixShape ours = matrix_of(row);
+  if (rule.layout == Layout::kPairedRows) return {paired_rows(rule, row, ours)};
+  if (rule.layout == Layout::kKeysValues) return {keys_and_values(rule, row, ours)};
   // The neighbours in the table with the same published name share its tensors.
   const TensorRule *first = &rule, *last = &rule;
   while (first != rules_.data() && (first - 1)->published == rule.published) --first;
@@ -126,10 +185,10 @@ std::vector<TensorPlace> TensorNames::places(const TensorRule& rule, const Param
   dims.push_back(place.file_cols);
   place.shape = Shape(dims);
 
-  std::vector<TensorPlace> result;
+  std::vector<MatrixPlaces> result;
   const std::string name = fill_in(rule.published, "{i}", row.layer);
   for (Index e = 0; e < experts; ++e) {
-    TensorPlace& of_expert = result.emplace_back(place);
+    TensorPlace& of_expert = result.emplace_back(MatrixPlaces{place}).front();
     of_expert.name = per_expert ? fill_in(name, "{e}", e) : name;
     if (flat) {
       of_expert.first_row += e * rows_of_expert;

@@ -14,7 +14,7 @@ namespace switchyard::model {
 
 struct LoadedModel {
   Transformer transformer;
-  std::unique_ptr<text::Tokenizer> tokenizer;  // null where load_tokenizer() finds none that it reads
+  std::unique_ptr<text::Tokenizer> tokenizer;  // null where there is none that can be read
   std::string family;                          // model_type of config.json
 };
 
@@ -27,13 +27,16 @@ struct LoadOptions {
   bool mapped = true;
 };
 
+// `path` is a folder or a GGUF file, of a split one any part.
 // Throws kNotFound / kBadInput / kUnsupported naming the file and the key or tensor: a missing or unknown tensor, a
 // wrong shape or type, a config that does not fit, a tokenizer with more ids than the vocabulary. What becomes float32
 // goes straight into its parameter: the model is in memory once. Everything is checked before memory is taken for it.
-// Formats and dialects: docs/formats/checkpoint.md.
-LoadedModel load_model(const std::filesystem::path& folder, const LoadOptions& options = {});
+// Formats and dialects: docs/formats/checkpoint.md and docs/formats/gguf-models.md.
+LoadedModel load_model(const std::filesystem::path& path, const LoadOptions& options = {});
 // Only the config: nothing of the weights is read.
-ModelConfig load_model_config(const std::filesystem::path& folder);
+ModelConfig load_model_config(const std::filesystem::path& path);
+// Only the tokenizer, of a folder or a GGUF file. Throws as text::load_tokenizer(), kNotFound where there is none.
+std::unique_ptr<text::Tokenizer> load_model_tokenizer(const std::filesystem::path& path);
 
 // Writes into `folder`, which must exist and hold no other model (a caller that wants all or nothing passes
 // AtomicDirectory::path()). tokenizer may be null. Returns the model_type that was written: the first family that

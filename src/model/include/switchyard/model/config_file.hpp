@@ -13,7 +13,7 @@ namespace switchyard::model {
 // How the checkpoint says that it holds its weights. "" where it does not say.
 struct StatedStorage {
   std::string dtype;         // "bfloat16": torch_dtype of transformers 4, dtype of 5
-  std::string quantisation;  // quantization_config.quant_method: "fp8", "mxfp4"
+  std::string quantisation;  // quantization_config.quant_method: "fp8", "mxfp4"; of a GGUF file "q4_k"
 };
 
 struct ConfigFile {
@@ -24,7 +24,8 @@ struct ConfigFile {
   Index prediction_layers = 0;  // layers of multi-token prediction behind the model's own, which `config` leaves out
 };
 
-// `path` is a model folder, a run folder (its last checkpoint counts) or the file itself under any name. Throws as
+// `path` is a model folder, a run folder (its last checkpoint counts), a GGUF file or the file itself under any name.
+// Throws as
 // load_model() does for the config: kNotFound, kBadInput or kUnsupported naming file and key, an unknown architecture
 // with the known ones.
 ConfigFile read_config_file(const std::filesystem::path& path);

@@ -43,7 +43,7 @@ struct ExamineOptions {
   std::function<void(std::uint64_t bytes_done, std::uint64_t bytes)> progress;  // of the values; may be empty
 };
 
-// Throws kNotFound where there is no folder with a config.json; what is wrong with it becomes a finding.
+// Of a folder or a GGUF file. Throws kNotFound where there is neither; what is wrong with it becomes a finding.
 Examination examine(const std::filesystem::path& folder, const ExamineOptions& options = {});
 
 }  // namespace switchyard::model
