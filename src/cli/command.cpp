@@ -15,7 +15,9 @@ void add_threads(CLI::App& command, int& threads) {
 }
 
 void add_model(CLI::App& command, std::string& model) {
-  command.add_option("-m,--model", model, "Model folder (config.json, safetensors, tokenizer), or a run of `train`")
+  command
+      .add_option("-m,--model", model,
+                  "A model folder (config.json, safetensors, tokenizer), a GGUF file, or a run of `train`")
       ->required();
 }
 

@@ -30,6 +30,7 @@ void add_presets(CLI::App& program, Action& action);
 void add_report(CLI::App& program, Action& action);
 void add_lab(CLI::App& program, Action& action);
 void add_plan(CLI::App& program, Action& action);
+void add_convert(CLI::App& program, Action& action);
 
 // -t, shared by all commands that compute.
 void add_threads(CLI::App& command, int& threads);

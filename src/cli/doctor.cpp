@@ -87,8 +87,8 @@ void run(const Options& options) {
 
 void add_doctor(CLI::App& program, Action& action) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = program.add_subcommand("doctor", "Check a model folder, and say how it will route and why");
-  command->add_option("model,-m,--model", options->model, "A model folder or a training run")->required();
+  CLI::App* command = program.add_subcommand("doctor", "Check a model, and say how it will route and why");
+  command->add_option("model,-m,--model", options->model, "A model folder, a GGUF file or a training run")->required();
   command->add_flag("--no-values", options->no_values, "Do not read all weights to look for NaN and infinity");
   add_threads(*command, options->threads);
   add_json(*command, options->json);

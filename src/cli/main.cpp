@@ -40,6 +40,7 @@ int run(int argc, char** argv) {
   cli::add_report(program, action);
   cli::add_lab(program, action);
   cli::add_plan(program, action);
+  cli::add_convert(program, action);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -5,6 +5,7 @@
 
 #include "command.hpp"
 #include "switchyard/base/error.hpp"
+#include "switchyard/model/checkpoint.hpp"
 #include "switchyard/model/model_folder.hpp"
 #include "switchyard/text/tokenizer.hpp"
 #include "switchyard/text/utf8.hpp"
@@ -41,7 +42,7 @@ std::string shown(const std::string& bytes) {
 }
 
 void run(const Options& options) {
-  const auto tokenizer = text::load_tokenizer(tokenizer_folder(options.model));
+  const auto tokenizer = model::load_model_tokenizer(tokenizer_folder(options.model));
   if (!options.decode.empty()) {
     const std::string text = tokenizer->decode(options.decode);
     if (options.json) {
