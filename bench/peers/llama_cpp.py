@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""One GGUF file in llama.cpp and here: are the tokens, the likeliest next tokens and the perplexity the same?
+"""The same GGUF file in llama.cpp and here: ids, most likely tokens and perplexity of a text, for several types.
 
-    python3 bench/peers/llama_cpp.py --model m.gguf --text some.txt --library LIB [--bytes 20000] [--context 512]
+    python3 bench/peers/llama_cpp.py MODEL.gguf [TEXT] --library FOLDER [--switchyard PROGRAM] [--types f32,q8_0,...]
 
-LIB is llama.cpp's shared library, libllama*.so. Prebuilt ones come with
-    npm install node-llama-cpp        node_modules/@node-llama-cpp/linux-x64/bins/linux-x64/libllama*.so
-    pip install llama-cpp-python      site-packages/llama_cpp/lib/libllama.so (built when it is installed)
-Needs numpy. The text is cut into windows of --context tokens; each is read from its beginning by both programs. The
-last line says whether the top-1 tokens agree on 99% of the positions and the perplexities within 0.5%; the exit status
-is 0 where they do.
+FOLDER holds libllama and libggml as shared libraries. A prebuilt set comes with the npm package node-llama-cpp:
+    npm install --ignore-scripts node-llama-cpp    ->  node_modules/@node-llama-cpp/linux-x64/bins/linux-x64
+Needs numpy. MODEL.gguf should hold float32 (switchyard convert --type f32); the other types are made of it by
+llama.cpp's own quantiser in a temporary folder. llama.cpp rounds activations to eight bits where weights are quantised,
+which this program does not; so a last column compares with llama.cpp on the same weights expanded to float32. Text windows of --context tokens are read by both programs, each window
+on its own. Without a text, as for a model without a tokenizer, random ids are read. Exit status 1 where a type misses the aim: the same most likely token at 99% of the positions and a
+perplexity within 0.5%.
 """
 import argparse
 import ctypes
-import glob
 import json
-import os
+import math
 import pathlib
 import subprocess
 import sys
@@ -22,163 +22,178 @@ import tempfile
 
 import numpy as np
 
+# llama_ftype of the file types that may be asked for.
+FILE_TYPES = {"f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "q2_k": 10, "q3_k": 12, "q4_k": 15,
+              "q5_k": 17, "q6_k": 18, "iq4_nl": 25, "iq4_xs": 30, "bf16": 32}
+DEFAULT_TYPES = "f32,q8_0,q4_0,q4_k,q6_k"
+SAME_TOKEN, PERPLEXITY = 0.99, 0.005
 
-class Opaque(ctypes.Structure):
-    """Parameters that change from version to version. Larger than any of them: a callee writes and reads the first part."""
 
-    _fields_ = [("words", ctypes.c_uint32 * 256)]
+class Parameters(ctypes.Structure):
+    """Any parameter struct that the library returns and takes by value: larger than all of them, begun like them."""
+    _fields_ = [("words", ctypes.c_int32 * 128)]
 
 
 class Batch(ctypes.Structure):
-    _fields_ = [
-        ("n_tokens", ctypes.c_int32),
-        ("token", ctypes.POINTER(ctypes.c_int32)),
-        ("embd", ctypes.POINTER(ctypes.c_float)),
-        ("pos", ctypes.POINTER(ctypes.c_int32)),
-        ("n_seq_id", ctypes.POINTER(ctypes.c_int32)),
-        ("seq_id", ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-        ("logits", ctypes.POINTER(ctypes.c_int8)),
-    ]
+    _fields_ = [("n_tokens", ctypes.c_int32), ("token", ctypes.POINTER(ctypes.c_int32)), ("embd", ctypes.c_void_p),
+                ("pos", ctypes.POINTER(ctypes.c_int32)), ("n_seq_id", ctypes.POINTER(ctypes.c_int32)),
+                ("seq_id", ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))), ("logits", ctypes.POINTER(ctypes.c_int8))]
 
 
-class LlamaCpp:
-    def __init__(self, library, model, context):
-        folder = os.path.dirname(os.path.abspath(library))
-        for name in ("libggml-base*.so", "libggml*.so"):
-            for path in sorted(glob.glob(os.path.join(folder, name))):
-                if "cpu" not in path:
-                    ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
-        self.lib = ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)
-        backends = [p for p in glob.glob(os.path.join(folder, "libggml.*so")) + glob.glob(os.path.join(folder, "libggml.so"))]
-        for path in backends:
-            ggml = ctypes.CDLL(path)
-            if hasattr(ggml, "ggml_backend_load_all_from_path"):
-                ggml.ggml_backend_load_all_from_path(folder.encode())
-        lib = self.lib
-        lib.llama_backend_init()
-        self.quiet = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(self.log)
-        lib.llama_log_set(self.quiet, None)
-        self.messages = []
-        lib.llama_model_default_params.restype = Opaque
-        lib.llama_context_default_params.restype = Opaque
-        lib.llama_model_load_from_file.restype = ctypes.c_void_p
-        lib.llama_model_load_from_file.argtypes = [ctypes.c_char_p, Opaque]
-        lib.llama_init_from_model.restype = ctypes.c_void_p
-        lib.llama_init_from_model.argtypes = [ctypes.c_void_p, Opaque]
-        lib.llama_model_get_vocab.restype = ctypes.c_void_p
-        lib.llama_model_get_vocab.argtypes = [ctypes.c_void_p]
-        lib.llama_vocab_n_tokens.argtypes = [ctypes.c_void_p]
-        lib.llama_tokenize.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32,
-                                       ctypes.POINTER(ctypes.c_int32), ctypes.c_int32, ctypes.c_bool, ctypes.c_bool]
+class Peer:
+    def __init__(self, folder):
+        folder = pathlib.Path(folder)
+        for name in ("libggml-base", "libggml"):
+            ctypes.CDLL(str(self.find(folder, name)), mode=ctypes.RTLD_GLOBAL)
+        ggml = ctypes.CDLL(str(self.find(folder, "libggml")))
+        ggml.ggml_backend_load_all_from_path(str(folder).encode())
+        self.lib = lib = ctypes.CDLL(str(self.find(folder, "libllama")))
+        for name in ("model", "context", "model_quantize"):
+            getattr(lib, f"llama_{name}_default_params").restype = Parameters
+        for name in ("llama_model_load_from_file", "llama_init_from_model", "llama_model_get_vocab", "llama_get_memory"):
+            getattr(lib, name).restype = ctypes.c_void_p
+        lib.llama_get_logits.restype = ctypes.POINTER(ctypes.c_float)
         lib.llama_batch_init.restype = Batch
-        lib.llama_decode.argtypes = [ctypes.c_void_p, Batch]
-        lib.llama_get_logits_ith.restype = ctypes.POINTER(ctypes.c_float)
-        lib.llama_get_logits_ith.argtypes = [ctypes.c_void_p, ctypes.c_int32]
-        lib.llama_get_memory.restype = ctypes.c_void_p
-        lib.llama_get_memory.argtypes = [ctypes.c_void_p]
-        lib.llama_memory_clear.argtypes = [ctypes.c_void_p, ctypes.c_bool]
-        self.model = lib.llama_model_load_from_file(str(model).encode(), lib.llama_model_default_params())
-        if not self.model:
-            sys.exit("llama.cpp cannot load the file:\n" + "".join(self.messages[-12:]))
-        params = lib.llama_context_default_params()
-        params.words[0] = params.words[1] = params.words[2] = context  # n_ctx, n_batch, n_ubatch
-        self.context = lib.llama_init_from_model(self.model, params)
-        if not self.context:
-            sys.exit("llama.cpp cannot make a context:\n" + "".join(self.messages[-12:]))
-        self.vocab = lib.llama_model_get_vocab(self.model)
-        self.size = lib.llama_vocab_n_tokens(self.vocab)
+        log = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+        self.messages = []
+        self.log = log(lambda level, text, _: self.messages.append(text.decode(errors="replace")))
+        lib.llama_log_set(self.log, None)
+        lib.llama_backend_init()
 
-    def log(self, level, text, data):
-        self.messages.append(text.decode(errors="replace"))
+    @staticmethod
+    def find(folder, name):
+        found = sorted(folder.glob(name + ".so*")) + sorted(folder.glob(name + ".v*.so"))
+        if not found:
+            sys.exit(f"{folder}: no {name}")
+        return found[0]
 
-    def tokenize(self, text):
-        data = text.encode()
-        room = (ctypes.c_int32 * (len(data) + 16))()
-        count = self.lib.llama_tokenize(self.vocab, data, len(data), room, len(room), False, True)
-        return list(room[:count])
+    def fail(self, what):
+        sys.exit(f"llama.cpp: {what}\n" + "".join(self.messages[-12:]))
 
-    def logits(self, ids):
-        lib = self.lib
-        lib.llama_memory_clear(lib.llama_get_memory(self.context), True)
-        batch = lib.llama_batch_init(len(ids), 0, 1)
+    def quantise(self, source, target, kind):
+        params = self.lib.llama_model_quantize_default_params()
+        params.words[1] = FILE_TYPES[kind]  # the second member is the file type
+        if self.lib.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)) != 0:
+            self.fail(f"cannot make {kind} of {source}")
+
+    def open(self, path, context):
+        model = self.lib.llama_model_load_from_file(str(path).encode(), self.lib.llama_model_default_params())
+        if not model:
+            self.fail(f"cannot load {path}")
+        model = ctypes.c_void_p(model)
+        params = self.lib.llama_context_default_params()
+        params.words[0] = params.words[1] = params.words[2] = context  # n_ctx, n_batch, n_ubatch come first
+        ctx = ctypes.c_void_p(self.lib.llama_init_from_model(model, params))
+        if not ctx:
+            self.fail(f"cannot make a context of {context} tokens")
+        return model, ctx
+
+    def tokenize(self, model, text):
+        vocab = ctypes.c_void_p(self.lib.llama_model_get_vocab(model))
+        ids = (ctypes.c_int32 * (len(text) + 16))()
+        count = self.lib.llama_tokenize(vocab, text, len(text), ids, len(ids), ctypes.c_bool(False), ctypes.c_bool(False))
+        if count < 0:
+            self.fail("cannot tokenize the text")
+        return list(ids[:count])
+
+    def vocabulary(self, model):
+        return self.lib.llama_vocab_n_tokens(ctypes.c_void_p(self.lib.llama_model_get_vocab(model)))
+
+    def logits(self, model, ctx, ids):
+        self.lib.llama_memory_clear(ctypes.c_void_p(self.lib.llama_get_memory(ctx)), ctypes.c_bool(True))
+        batch = self.lib.llama_batch_init(len(ids), 0, 1)
         batch.n_tokens = len(ids)
         for i, token in enumerate(ids):
-            batch.token[i] = token
-            batch.pos[i] = i
-            batch.n_seq_id[i] = 1
+            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = token, i, 1, 1
             batch.seq_id[i][0] = 0
-            batch.logits[i] = 1
-        if lib.llama_decode(self.context, batch) != 0:
-            sys.exit("llama.cpp could not decode:\n" + "".join(self.messages[-12:]))
-        rows = [np.ctypeslib.as_array(lib.llama_get_logits_ith(self.context, i), (self.size,)).copy()
-                for i in range(len(ids))]
-        lib.llama_batch_free(batch)
-        return np.stack(rows)
+        if self.lib.llama_decode(ctx, batch) != 0:
+            self.fail("cannot decode")
+        rows = np.ctypeslib.as_array(self.lib.llama_get_logits(ctx), (len(ids), self.vocabulary(model))).copy()
+        self.lib.llama_batch_free(batch)
+        return rows
 
 
-def switchyard_tokens(program, model, text):
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        file.write(text)
-        file.flush()
-        out = subprocess.run([program, "tokenize", "-m", model, file.name, "--json"], check=True, capture_output=True)
-    return json.loads(out.stdout)["ids"]
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}")
+    return done.stdout
 
 
-def switchyard_logits(program, model, ids):
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "logits.npy"
-        subprocess.run([program, "logits", "-m", model, "--tokens", ",".join(map(str, ids)), "-o", path], check=True,
-                       capture_output=True)
-        return np.load(path)
+def our_logits(program, path, ids, folder):
+    target = pathlib.Path(folder) / "logits.npy"
+    run([program, "logits", "-m", path, "--tokens", ",".join(map(str, ids)), "-o", target])
+    return np.load(target)
 
 
-def log_probabilities(logits, ids):
-    logits = logits.astype(np.float64)
-    peak = logits.max(-1, keepdims=True)
-    normal = peak[:, 0] + np.log(np.exp(logits - peak).sum(-1))
-    return logits[np.arange(len(ids) - 1), ids[1:]] - normal[:-1]
+def nats(logits, ids):
+    """Of every token but the first, in float64."""
+    rows = logits[:-1].astype(np.float64)
+    top = rows.max(-1)
+    return top + np.log(np.exp(rows - top[:, None]).sum(-1)) - rows[np.arange(len(rows)), ids[1:]]
+
+
+def compare(peer, program, path, peer_path, text, args, folder):
+    """`path` here, `peer_path` there."""
+    model, ctx = peer.open(peer_path, args.context)
+    if text:
+        theirs_ids = peer.tokenize(model, text.read_bytes())
+        ours_ids = json.loads(run([program, "tokenize", "-m", path, "--plain", "--json", text]))["ids"]
+    else:
+        ours_ids = theirs_ids = np.random.default_rng(1).integers(0, peer.vocabulary(model), args.context).tolist()
+    windows = [ours_ids[i:i + args.context] for i in range(0, len(ours_ids), args.context)]
+    same = difference = largest = 0.0
+    positions = 0
+    loss = {"ours": [], "theirs": []}
+    for ids in windows:
+        if len(ids) < 2:
+            continue
+        ours, theirs = our_logits(program, path, ids, folder), peer.logits(model, ctx, ids)
+        theirs = theirs[:, :ours.shape[1]]
+        same += (ours.argmax(-1) == theirs.argmax(-1)).sum()
+        positions += len(ids)
+        difference, largest = max(difference, np.abs(ours - theirs).max()), max(largest, np.abs(theirs).max())
+        loss["ours"].append(nats(ours, ids))
+        loss["theirs"].append(nats(theirs, ids))
+    ppl = {name: math.exp(np.concatenate(parts).mean()) for name, parts in loss.items()}
+    peer.lib.llama_free(ctx)
+    peer.lib.llama_model_free(model)
+    return {"tokens": positions, "same_ids": theirs_ids == ours_ids, "same_top": same / positions,
+            "logits": difference / largest, "ours": ppl["ours"], "theirs": ppl["theirs"]}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--text", help="a text; without one, the ids 1, 2, 3 ... of the vocabulary are compared")
-    parser.add_argument("--library", required=True)
+    parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("text", type=pathlib.Path, nargs="?")
+    parser.add_argument("--library", required=True, help="folder of libllama")
     parser.add_argument("--switchyard", default="build/release/switchyard")
-    parser.add_argument("--bytes", type=int, default=20000)
-    parser.add_argument("--context", type=int, default=512)
-    options = parser.parse_args()
-
-    peer = LlamaCpp(options.library, options.model, options.context)
-    if options.text:
-        text = pathlib.Path(options.text).read_bytes()[: options.bytes].decode(errors="ignore")
-        ids, theirs = switchyard_tokens(options.switchyard, options.model, text), peer.tokenize(text)
-        differ = next((i for i, (a, b) in enumerate(zip(ids, theirs)) if a != b), min(len(ids), len(theirs)))
-        same = ids == theirs
-        print(f"tokens       {len(ids)} here, {len(theirs)} there: " + ("the same" if same else f"differ from token {differ} on"))
-    else:
-        rng = np.random.default_rng(1)
-        ids, same = rng.integers(0, peer.size, options.context).tolist(), True
-    agree = positions = 0
-    ours, other, worst = [], [], 0.0
-    for begin in range(0, len(ids) - 1, options.context):
-        window = ids[begin: begin + options.context]
-        if len(window) < 2:
-            break
-        a, b = switchyard_logits(options.switchyard, options.model, window), peer.logits(window)
-        agree += int((a.argmax(-1) == b.argmax(-1)).sum())
-        positions += len(window)
-        worst = max(worst, float(np.abs(a - b).max() / np.abs(a).max()))
-        ours.append(log_probabilities(a, window))
-        other.append(log_probabilities(b, window))
-    here, there = (float(np.exp(-np.concatenate(all_of).mean())) for all_of in (ours, other))
-    print(f"top-1        the same at {agree} of {positions} positions ({100 * agree / positions:.2f}%)")
-    print(f"perplexity   {here:.4f} here, {there:.4f} there ({100 * (here / there - 1):+.3f}%)")
-    print(f"logits       largest difference {worst:.2e} of the largest logit")
-    good = same and agree >= 0.99 * positions and abs(here / there - 1) <= 0.005
-    print("agrees" if good else "DIFFERS")
-    return 0 if good else 1
+    parser.add_argument("--types", default=DEFAULT_TYPES)
+    parser.add_argument("--context", type=int, default=256)
+    args = parser.parse_args()
+    peer = Peer(args.library)
+    print("| type | tokens | same ids | same most likely token | logits differ by at most | perplexity here | llama.cpp | ratio | "
+          "same token with weights in float32 there |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    missed = False
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in args.types.split(","):
+            path = expanded = args.model
+            if kind != "f32":
+                path, expanded = pathlib.Path(folder) / f"{kind}.gguf", pathlib.Path(folder) / "expanded.gguf"
+                peer.quantise(args.model, path, kind)
+                run([args.switchyard, "convert", path, expanded, "--type", "f32", "--force"])
+            r = compare(peer, args.switchyard, path, path, args.text, args, folder)
+            same = r if kind == "f32" else compare(peer, args.switchyard, path, expanded, args.text, args, folder)
+            ratio = r["ours"] / r["theirs"]
+            print(f"| {kind} | {r['tokens']} | {'yes' if r['same_ids'] else 'NO'} | {100 * r['same_top']:.2f}% | "
+                  f"{r['logits']:.1e} | {r['ours']:.4f} | {r['theirs']:.4f} | {ratio:.5f} | "
+                  f"{100 * same['same_top']:.2f}% |", flush=True)
+            missed |= not r["same_ids"] or r["same_top"] < SAME_TOKEN or abs(ratio - 1) > PERPLEXITY
+            if path != args.model:
+                path.unlink()
+    sys.exit(1 if missed else 0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
