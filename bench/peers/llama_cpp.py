@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The same GGUF file in llama.cpp and here: ids, most likely tokens and perplexity of a text, for several types.
 
-    python3 bench/peers/llama_cpp.py MODEL.gguf [TEXT] --library FOLDER [--switchyard PROGRAM] [--types f32,q8_0,...]
+    python3 bench/peers/llama_cpp.py MODEL.gguf [TEXT] --llama FOLDER [--switchyard PROGRAM] [--types f32,q8_0,...]
 
 FOLDER holds libllama and libggml as shared libraries. A prebuilt set comes with the npm package node-llama-cpp:
     npm install --ignore-scripts node-llama-cpp    ->  node_modules/@node-llama-cpp/linux-x64/bins/linux-x64
@@ -166,12 +166,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("text", type=pathlib.Path, nargs="?")
-    parser.add_argument("--library", required=True, help="folder of libllama")
+    parser.add_argument("--llama", required=True, help="folder of libllama")
     parser.add_argument("--switchyard", default="build/release/switchyard")
     parser.add_argument("--types", default=DEFAULT_TYPES)
     parser.add_argument("--context", type=int, default=256)
     args = parser.parse_args()
-    peer = Peer(args.library)
+    peer = Peer(args.llama)
     print("| type | tokens | same ids | same most likely token | logits differ by at most | perplexity here | llama.cpp | ratio | "
           "same token with weights in float32 there |")
     print("|---|---|---|---|---|---|---|---|---|")

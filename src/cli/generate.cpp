@@ -29,12 +29,48 @@ struct Options {
 
 double rate(Index tokens, double seconds) { return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0; }
 
-void print_rates(const runtime::Generation& result, Index decoded) {
-  if (::isatty(STDERR_FILENO) != 1) return;
-  fmt::print(stderr, "\n{} prompt tokens at {:.0f}/s, {} new tokens at {:.0f}/s{}\n", result.prompt_tokens,
-             rate(result.prompt_tokens, result.prefill_seconds), result.ids.size(),
-             rate(decoded, result.decode_seconds), result.ended ? ", ended by the model" : "");
-}
+// Where the new text goes: to the terminal as it comes, or with --json into one object at the end.
+class Output {
+ public:
+  Output(const Options& options, std::string prompt) : json_(options.json), prompt_(std::move(prompt)) {}
+
+  void add(const std::string& piece) {
+    if (json_) {
+      text_ += piece;
+      return;
+    }
+    fmt::print("{}", piece);
+    std::fflush(stdout);
+  }
+
+  // `decoded`: tokens that decode_seconds were spent on.
+  void finish(const std::vector<std::int32_t>& prompt_ids, const runtime::Generation& result, Index decoded,
+              bool scored = false) const {
+    const double prefill = rate(result.prompt_tokens, result.prefill_seconds);
+    const double decode = rate(decoded, result.decode_seconds);
+    if (json_) {
+      nlohmann::ordered_json json;
+      json["prompt"] = text::replace_invalid_utf8(prompt_);
+      json["text"] = text_;
+      json["prompt_ids"] = prompt_ids;
+      json["ids"] = result.ids;
+      json["ended"] = result.ended;
+      if (scored) json["score"] = result.score;
+      json["prefill_tokens_per_second"] = prefill;
+      json["decode_tokens_per_second"] = decode;
+      fmt::print("{}\n", json.dump());
+      return;
+    }
+    fmt::print("\n");
+    if (::isatty(STDERR_FILENO) != 1) return;
+    fmt::print(stderr, "\n{} prompt tokens at {:.0f}/s, {} new tokens at {:.0f}/s{}\n", result.prompt_tokens, prefill,
+               result.ids.size(), decode, result.ended ? ", ended by the model" : "");
+  }
+
+ private:
+  bool json_;
+  std::string prompt_, text_;
+};
 
 // An encoder-decoder answers a text instead of continuing it.
 void run_text_to_text(const Options& options, const std::string& prompt) {
@@ -42,13 +78,7 @@ void run_text_to_text(const Options& options, const std::string& prompt) {
   const text::Tokenizer& tokenizer = engine->tokenizer();
   const auto source = encode_source(tokenizer, prompt);
   AnswerText decoder(tokenizer);
-  std::string text;
-  const auto emit = [&](const std::string& piece) {
-    text += piece;
-    if (options.json) return;
-    fmt::print("{}", piece);
-    std::fflush(stdout);
-  };
+  Output output(options, prompt);
   runtime::Generation result;
   const bool beams = options.beam.beams > 1;
   if (beams) {
@@ -57,7 +87,7 @@ void run_text_to_text(const Options& options, const std::string& prompt) {
     how.ends = tokenizer.end_ids();
     how.vocab = tokenizer.vocab_size();
     result = runtime::beam_search(engine->model(), source, how);
-    for (const std::int32_t id : result.ids) emit(decoder.push(id));
+    for (const std::int32_t id : result.ids) output.add(decoder.push(id));
   } else {
     // As such models are used; sampling has to be asked for.
     runtime::SamplingConfig sampling = options.sampling;
@@ -68,28 +98,13 @@ void run_text_to_text(const Options& options, const std::string& prompt) {
     how.ends = tokenizer.end_ids();
     how.vocab = tokenizer.vocab_size();
     how.on_token = [&](std::int32_t id) {
-      emit(decoder.push(id));
+      output.add(decoder.push(id));
       return true;
     };
     result = runtime::answer(engine->model(), source, sampler, how);
   }
-  emit(decoder.finish());
-  const auto decoded = static_cast<Index>(result.ids.size()) + (result.ended ? 1 : 0);
-  if (options.json) {
-    nlohmann::ordered_json json;
-    json["prompt"] = text::replace_invalid_utf8(prompt);
-    json["text"] = text;
-    json["prompt_ids"] = source;
-    json["ids"] = result.ids;
-    json["ended"] = result.ended;
-    if (beams) json["score"] = result.score;
-    json["prefill_tokens_per_second"] = rate(result.prompt_tokens, result.prefill_seconds);
-    json["decode_tokens_per_second"] = rate(decoded, result.decode_seconds);
-    fmt::print("{}\n", json.dump());
-    return;
-  }
-  fmt::print("\n");
-  print_rates(result, decoded);
+  output.add(decoder.finish());
+  output.finish(source, result, static_cast<Index>(result.ids.size()) + (result.ended ? 1 : 0), beams);
 }
 
 void run(const Options& options) {
@@ -112,7 +127,7 @@ void run(const Options& options) {
   runtime::Session session(engine->transformer(), options.context, options.batch);
   runtime::Sampler sampler(options.sampling);
   text::StreamDecoder decoder(tokenizer);
-  std::string text;
+  Output output(options, prompt);
   if (!options.json && !options.no_echo) fmt::print("{}", prompt);
 
   runtime::GenerateOptions how;
@@ -122,35 +137,13 @@ void run(const Options& options) {
   how.begin = tokenizer.bos_id().value_or(0);
   how.ends = tokenizer.end_ids();
   how.vocab = tokenizer.vocab_size();
-  const auto emit = [&](const std::string& piece) {
-    if (options.json) {
-      text += piece;
-    } else {
-      fmt::print("{}", piece);
-      std::fflush(stdout);
-    }
-  };
   how.on_token = [&](std::int32_t id) {
-    emit(decoder.push(id));
+    output.add(decoder.push(id));
     return true;
   };
   const runtime::Generation result = runtime::generate(session, ids, sampler, how);
-  emit(decoder.finish());
-  const auto decoded = std::max<Index>(0, static_cast<Index>(result.ids.size()) - 1);
-  if (options.json) {
-    nlohmann::ordered_json json;
-    json["prompt"] = text::replace_invalid_utf8(prompt);
-    json["text"] = text;
-    json["prompt_ids"] = ids;
-    json["ids"] = result.ids;
-    json["ended"] = result.ended;
-    json["prefill_tokens_per_second"] = rate(result.prompt_tokens, result.prefill_seconds);
-    json["decode_tokens_per_second"] = rate(decoded, result.decode_seconds);
-    fmt::print("{}\n", json.dump());
-    return;
-  }
-  fmt::print("\n");
-  print_rates(result, decoded);
+  output.add(decoder.finish());
+  output.finish(ids, result, std::max<Index>(0, static_cast<Index>(result.ids.size()) - 1));
 }
 
 }  // namespace

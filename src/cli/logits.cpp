@@ -44,7 +44,7 @@ void run(const Options& options) {
   const std::vector<std::int32_t> ids =
       options.tokens.empty() ? encode_prompt(engine->tokenizer(), options.prompt) : options.tokens;
   if (ids.empty()) fail(ErrorKind::kUsage, "no tokens: give --tokens or a text with -p");
-  runtime::check_ids(ids, engine->config().vocab);
+  model::check_ids(ids, engine->config().vocab);
   check_context(static_cast<Index>(ids.size()), *engine);
   model::ForwardCall call;
   call.sequence = static_cast<Index>(ids.size());

@@ -24,8 +24,6 @@ using autograd::ParameterRole;
 using formats::JsonConfig;
 using formats::TensorFiles;
 
-constexpr std::size_t kMaxShardBytes = 5'000'000'000;  // as transformers 4 cuts them
-
 std::unique_ptr<text::Tokenizer> tokenizer_of(const fs::path& path, const TensorFiles& files,
                                               const FolderConfig& read) {
   if (files.gguf() == nullptr) return text::load_tokenizer(path);
@@ -132,10 +130,7 @@ std::vector<formats::DeferredTensor> tensors_to_write(const Family& family, cons
 }
 
 nlohmann::ordered_json config_json(const Family& family, const ModelConfig& config, const text::Tokenizer* tokenizer) {
-  nlohmann::ordered_json json;
-  json["architectures"] = {family.architecture};
-  json["model_type"] = family.model_type;
-  json.update(family.write_config(config));
+  nlohmann::ordered_json json = published_config(family, config);
   json["torch_dtype"] = "float32";
   // Written even where there is none: transformers would put the class's own defaults there.
   for (const auto& [key, id] : {std::pair("bos_token_id", tokenizer ? tokenizer->bos_id() : std::nullopt),
@@ -173,6 +168,14 @@ std::unique_ptr<text::Tokenizer> load_model_tokenizer(const fs::path& path) {
   if (!is_gguf_file(path)) return text::load_tokenizer(path);
   const TensorFiles files = TensorFiles::open(path);
   return tokenizer_of(path, files, read_gguf_config(files));
+}
+
+const text::Tokenizer& require_tokenizer(const std::unique_ptr<text::Tokenizer>& tokenizer, const fs::path& path) {
+  if (tokenizer == nullptr) {
+    load_model_tokenizer(path);  // says why there is none
+    fail(ErrorKind::kNotFound, "{}: the tokenizer was not there when the model was loaded", path.string());
+  }
+  return *tokenizer;
 }
 
 LoadedModel load_model(const fs::path& path, const LoadOptions& options) {

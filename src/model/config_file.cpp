@@ -27,8 +27,8 @@ ConfigFile read(const JsonConfig& json) {
   for (const std::string_view key : {"torch_dtype", "dtype"}) {
     if (json.is_string(key)) file.stored.dtype = json.get_string(key);
   }
-  if (json.is_object("quantization_config"))
-    file.stored.quantisation = json.object("quantization_config").get_string_or("quant_method", "");
+  if (json.is_object(kQuantisationKey))
+    file.stored.quantisation = json.object(kQuantisationKey).get_string_or("quant_method", "");
   return file;
 }
 

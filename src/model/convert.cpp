@@ -23,10 +23,6 @@ using formats::GgufMetadata;
 using formats::TensorFiles;
 using Json = nlohmann::ordered_json;
 
-constexpr std::size_t kMaxShardBytes = 5'000'000'000;  // of a folder, as transformers 4 cuts them
-constexpr const char* kPredictionKey = "num_nextn_predict_layers";
-constexpr const char* kQuantisationKey = "quantization_config";
-
 // What is converted.
 struct Source {
   explicit Source(const fs::path& from)
@@ -288,8 +284,8 @@ std::string torch_name(DType dtype) {
 Json new_config(const FolderConfig& read, std::vector<std::string>& notes) {
   Json json = Json::parse(read.text);
   json.erase(kQuantisationKey);
-  if (json.value(kPredictionKey, Json(0)) != Json(0)) {
-    json[kPredictionKey] = 0;
+  if (json.value(kPredictionLayersKey, Json(0)) != Json(0)) {
+    json[kPredictionLayersKey] = 0;
     notes.push_back("layers for multi-token prediction are left out");
   }
   return json;
@@ -298,10 +294,7 @@ Json new_config(const FolderConfig& read, std::vector<std::string>& notes) {
 // What a family would write for a model that came without a config.json of its own.
 Json family_config(const FolderConfig& read) {
   const Json said = Json::parse(read.text);
-  Json json;
-  json["architectures"] = {read.family->architecture};
-  json["model_type"] = read.family->model_type;
-  json.update(read.family->write_config(read.config));
+  Json json = published_config(*read.family, read.config);
   const FolderConfig again = read_config(formats::JsonConfig::parse(json.dump(), "config.json"));
   return config_difference(read.config, again.config).empty() ? json : said;
 }

@@ -48,12 +48,6 @@ struct Layer {
 
 Value project(const Value& x, Parameter* weight) { return autograd::linear(nullptr, x, *weight); }
 
-void check_ids(std::span<const std::int32_t> ids, Index vocab) {
-  for (std::size_t i = 0; i < ids.size(); ++i)
-    if (ids[i] < 0 || ids[i] >= vocab)
-      fail(ErrorKind::kBadInput, "token {} has id {}, expected 0 to {}", i, ids[i], vocab - 1);
-}
-
 }  // namespace
 
 struct EncoderDecoder::Stack {
@@ -97,15 +91,8 @@ void DecoderState::reserve(Index count) {
 
 EncoderDecoder::EncoderDecoder(EncoderDecoderConfig config, ParameterMemory memory) : config_(std::move(config)) {
   config_.validate();
-  for (ParameterRow& row : parameter_table(config_)) {
-    Parameter& parameter = storage_.emplace_back();
-    parameter.name = std::move(row.name);
-    parameter.role = row.role;
-    parameter.trainable = false;
-    parameter.stored.shape = row.shape;
-    if (memory == ParameterMemory::kZeroed) parameter.value = Tensor::zeros(DType::kF32, row.shape);
-    parameters_.push_back(&parameter);
-  }
+  make_parameters(parameter_table(config_), memory, storage_, parameters_);
+  for (Parameter* parameter : parameters_) parameter->trainable = false;
   const auto build = [&](const char* prefix, const std::vector<FeedForwardConfig>& rows) {
     auto stack = std::make_unique<Stack>();
     const auto of_stack = [&](const char* name) { return find(fmt::format("{}.{}", prefix, name)); };

@@ -1,7 +1,6 @@
 #include "encoder_decoder_file.hpp"
 
 #include <array>
-#include <cstring>
 
 #include "families/switch_transformers.hpp"
 #include "load_parameters.hpp"
@@ -14,14 +13,6 @@ namespace {
 namespace fs = std::filesystem;
 using formats::JsonConfig;
 using formats::TensorFiles;
-
-bool same_tensor(const TensorFiles& files, std::string_view a, std::string_view b) {
-  if (files.info(a).dtype != files.info(b).dtype || files.info(a).shape != files.info(b).shape) return false;
-  const Tensor x = files.view(a), y = files.view(b);
-  const bool same = std::memcmp(x.bytes().data(), y.bytes().data(), x.bytes().size()) == 0;
-  files.release(b);
-  return same;
-}
 
 // A model folder, a run or the file itself.
 JsonConfig load_config(const fs::path& path) {

@@ -22,8 +22,8 @@ constexpr std::size_t kLargestConfig = std::size_t{64} << 20;
 ScaleBlock read_scale_block(const JsonConfig& json) {
   constexpr std::string_view kKey = "weight_block_size";
   ScaleBlock block;
-  if (!json.is_object("quantization_config")) return block;
-  const JsonConfig quantisation = json.object("quantization_config");
+  if (!json.is_object(kQuantisationKey)) return block;
+  const JsonConfig quantisation = json.object(kQuantisationKey);
   if (!quantisation.has(kKey)) return block;
   const std::vector<Index> size = quantisation.get_ints(kKey);
   constexpr Index kMost = 1 << 20;
@@ -82,15 +82,7 @@ bool predicts_more_tokens(const TensorFiles& files, const FolderConfig& read, st
 
 // A tied output may be there once more: of the same type and bytes as the embedding it is passed over.
 void check_tied_output(const TensorFiles& files, const std::string& output, const std::string& embedding) {
-  const auto same = [&] {
-    if (!files.contains(embedding) || files.info(output).dtype != files.info(embedding).dtype ||
-        files.info(output).shape != files.info(embedding).shape) {
-      return false;
-    }
-    const Tensor a = files.view(output), b = files.view(embedding);
-    return std::memcmp(a.bytes().data(), b.bytes().data(), a.bytes().size()) == 0;
-  };
-  if (same()) return files.release(output);
+  if (files.contains(embedding) && same_tensor(files, output, embedding)) return;
   fail(ErrorKind::kBadInput, "{}: tensor {} is not the same as {}, but {} ties the two", files.path_of(output).string(),
        output, embedding, kConfigFile);
 }
@@ -123,6 +115,15 @@ void check_no_other_tensors(const FolderConfig& read, const TensorFiles& files, 
 
 }  // namespace
 
+bool same_tensor(const TensorFiles& files, std::string_view a, std::string_view b) {
+  if (files.info(a).dtype != files.info(b).dtype || files.info(a).shape != files.info(b).shape) return false;
+  const Tensor x = files.view(a), y = files.view(b);
+  const bool same = std::memcmp(x.bytes().data(), y.bytes().data(), x.bytes().size()) == 0;
+  files.release(a);
+  files.release(b);
+  return same;
+}
+
 FolderConfig read_config(const JsonConfig& json) {
   FolderConfig result;
   result.family = &family_of(json);
@@ -131,10 +132,9 @@ FolderConfig read_config(const JsonConfig& json) {
   if (json.has(kTrainingKey)) read_training(json.object(kTrainingKey), result.config);
   result.config.validate(json.origin() + ": model");
   result.scale_block = read_scale_block(json);
-  constexpr std::string_view kPredictionLayers = "num_nextn_predict_layers";
-  result.prediction_layers = json.get_int_or(kPredictionLayers, 0);
+  result.prediction_layers = json.get_int_or(kPredictionLayersKey, 0);
   if (result.prediction_layers < 0)
-    fail(ErrorKind::kBadInput, "{}: found {}, expected 0 or more", json.where(kPredictionLayers),
+    fail(ErrorKind::kBadInput, "{}: found {}, expected 0 or more", json.where(kPredictionLayersKey),
          result.prediction_layers);
   return result;
 }

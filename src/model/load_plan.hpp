@@ -18,6 +18,9 @@ namespace switchyard::model {
 
 inline constexpr std::string_view kConfigFile = "config.json";
 inline constexpr std::string_view kTrainingKey = "switchyard";  // of config.json: what only training looks at
+inline constexpr const char* kPredictionLayersKey = "num_nextn_predict_layers";
+inline constexpr const char* kQuantisationKey = "quantization_config";
+inline constexpr std::size_t kMaxShardBytes = 5'000'000'000;  // of a folder's files, as transformers 4 cuts them
 
 struct FolderConfig {
   const Family* family = nullptr;
@@ -34,6 +37,9 @@ FolderConfig read_config(const formats::JsonConfig& json);
 FolderConfig read_folder_config(const std::filesystem::path& folder);
 // Of what find_model_folder() found: a folder, or a GGUF file.
 FolderConfig read_model_config(const std::filesystem::path& path);
+
+// Whether two tensors that are there have the same type, shape and bytes. Neither is kept in memory.
+bool same_tensor(const formats::TensorFiles& files, std::string_view a, std::string_view b);
 
 // The places of one parameter in the files.
 struct PlannedParameter {

@@ -163,6 +163,19 @@ bool is_chosen(const ParameterRow& row) {
   return false;
 }
 
+void make_parameters(std::vector<ParameterRow> rows, ParameterMemory memory, std::deque<autograd::Parameter>& storage,
+                     std::vector<autograd::Parameter*>& parameters) {
+  for (ParameterRow& row : rows) {
+    autograd::Parameter& parameter = storage.emplace_back();
+    parameter.name = std::move(row.name);
+    parameter.role = row.role;
+    parameter.trainable = row.role != ParameterRole::kBuffer;
+    parameter.stored.shape = row.shape;
+    if (memory == ParameterMemory::kZeroed) parameter.value = Tensor::zeros(DType::kF32, row.shape);
+    parameters.push_back(&parameter);
+  }
+}
+
 std::vector<ParameterRow> parameter_table(const ModelConfig& config) { return TableBuilder(config).build(); }
 
 std::vector<ParameterShape> parameter_shapes(const ModelConfig& config) {

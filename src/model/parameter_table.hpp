@@ -2,11 +2,13 @@
 // The parameters that a ModelConfig has: the one place that knows their names, shapes and roles. The model is built
 // from it and predictions of its size are read off it.
 
+#include <deque>
 #include <functional>
 #include <vector>
 
 #include "switchyard/autograd/value.hpp"
 #include "switchyard/model/parameter_shape.hpp"
+#include "switchyard/model/transformer.hpp"
 
 namespace switchyard::model {
 
@@ -25,6 +27,10 @@ bool is_chosen(const ParameterRow& row);
 
 // In the order of the forward pass. The config must be valid.
 std::vector<ParameterRow> parameter_table(const ModelConfig& config);
+
+// Makes the parameters of a table: their addresses stay as they are. Those of buffers are not trainable.
+void make_parameters(std::vector<ParameterRow> rows, ParameterMemory memory, std::deque<autograd::Parameter>& storage,
+                     std::vector<autograd::Parameter*>& parameters);
 
 // The router of the layer that a row of routed experts belongs to.
 using RouterOfRow = std::function<const moe::RouterConfig&(const ParameterRow& row)>;

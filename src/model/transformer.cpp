@@ -51,17 +51,16 @@ void check_init(const InitConfig& init) {
 
 }  // namespace
 
+void check_ids(std::span<const std::int32_t> ids, Index vocab) {
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= vocab)
+      fail(ErrorKind::kBadInput, "token {} has id {}, expected 0 to {}", i, ids[i], vocab - 1);
+  }
+}
+
 Transformer::Transformer(ModelConfig config, ParameterMemory memory) : config_(std::move(config)) {
   config_.validate();
-  for (ParameterRow& row : parameter_table(config_)) {
-    Parameter& parameter = storage_.emplace_back();
-    parameter.name = std::move(row.name);
-    parameter.role = row.role;
-    parameter.trainable = row.role != ParameterRole::kBuffer;
-    parameter.stored.shape = row.shape;
-    if (memory == ParameterMemory::kZeroed) parameter.value = Tensor::zeros(DType::kF32, row.shape);
-    parameters_.push_back(&parameter);
-  }
+  make_parameters(parameter_table(config_), memory, storage_, parameters_);
   embedding_ = find("embedding");
   final_norm_ = find("final_norm");
   final_norm_bias_ = find("final_norm_bias");

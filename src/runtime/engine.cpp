@@ -1,21 +1,14 @@
 #include "switchyard/runtime/engine.hpp"
 
 #include <algorithm>
-#include <chrono>
 
 #include "switchyard/base/error.hpp"
+#include "switchyard/base/stopwatch.hpp"
 #include "switchyard/model/checkpoint.hpp"
 #include "switchyard/model/model_folder.hpp"
 #include "switchyard/moe/select.hpp"
 
 namespace switchyard::runtime {
-namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-}  // namespace
 
 std::shared_ptr<Engine> Engine::load(const std::filesystem::path& path, bool mapped) {
   const auto folder = model::find_model_folder(path);
@@ -27,21 +20,7 @@ std::shared_ptr<Engine> Engine::load(const std::filesystem::path& path, bool map
   return engine;
 }
 
-const text::Tokenizer& Engine::tokenizer() const {
-  if (tokenizer_ == nullptr) {
-    model::load_model_tokenizer(folder_);  // says why there is none
-    fail(ErrorKind::kNotFound, "{}: the tokenizer was not there when the model was loaded", folder_.string());
-  }
-  return *tokenizer_;
-}
-
-void check_ids(std::span<const std::int32_t> ids, Index vocab) {
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i] < 0 || ids[i] >= vocab) {
-      fail(ErrorKind::kBadInput, "token {} has id {}, expected 0 to {}", i, ids[i], vocab - 1);
-    }
-  }
-}
+const text::Tokenizer& Engine::tokenizer() const { return model::require_tokenizer(tokenizer_, folder_); }
 
 Session::Session(model::Transformer& transformer, Index capacity, Index chunk)
     : transformer_(&transformer),
@@ -50,7 +29,7 @@ Session::Session(model::Transformer& transformer, Index capacity, Index chunk)
 
 std::span<const float> Session::append(std::span<const std::int32_t> ids) {
   require(!ids.empty(), "no tokens to append");
-  check_ids(ids, transformer_->config().vocab);
+  model::check_ids(ids, transformer_->config().vocab);
   tokens_.insert(tokens_.end(), ids.begin(), ids.end());
   const auto count = static_cast<Index>(ids.size());
   const Index past = cache_.length();
@@ -120,10 +99,10 @@ Generation generate(Session& session, std::span<const std::int32_t> prompt, Samp
   Generation result;
   result.prompt_tokens = static_cast<Index>(start.size());
   if (options.max_tokens <= 0) return result;
-  auto clock = std::chrono::steady_clock::now();
+  const Stopwatch reading;
   std::span<const float> logits = start.empty() ? session.logits() : session.append(start);
-  result.prefill_seconds = seconds_since(clock);
-  clock = std::chrono::steady_clock::now();
+  result.prefill_seconds = reading.seconds();
+  const Stopwatch writing;
   while (static_cast<Index>(result.ids.size()) < options.max_tokens) {
     const auto drawn = options.vocab > 0 ? logits.first(static_cast<std::size_t>(options.vocab)) : logits;
     const std::int32_t id = sampler.sample(drawn, session.tokens());
@@ -135,7 +114,7 @@ Generation generate(Session& session, std::span<const std::int32_t> prompt, Samp
     if (options.on_token && !options.on_token(id)) break;
     if (static_cast<Index>(result.ids.size()) < options.max_tokens) logits = session.append(std::span(&id, 1));
   }
-  result.decode_seconds = seconds_since(clock);
+  result.decode_seconds = writing.seconds();
   return result;
 }
 

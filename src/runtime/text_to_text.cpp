@@ -1,10 +1,10 @@
 #include "switchyard/runtime/text_to_text.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "switchyard/base/error.hpp"
+#include "switchyard/base/stopwatch.hpp"
 #include "switchyard/model/model_folder.hpp"
 
 namespace switchyard::runtime {
@@ -12,14 +12,6 @@ namespace {
 
 using model::DecoderState;
 using model::EncoderDecoder;
-
-class Stopwatch {
- public:
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 std::shared_ptr<const model::CrossMemory> read_source(const EncoderDecoder& model, std::span<const std::int32_t> source,
                                                       moe::RoutingObserver* observer) {
@@ -191,13 +183,7 @@ std::shared_ptr<TextToText> TextToText::load(const std::filesystem::path& path, 
   return engine;
 }
 
-const text::Tokenizer& TextToText::tokenizer() const {
-  if (tokenizer_ == nullptr) {
-    text::load_tokenizer(folder_);  // says why there is none
-    fail(ErrorKind::kNotFound, "{}: the tokenizer was not there when the model was loaded", folder_.string());
-  }
-  return *tokenizer_;
-}
+const text::Tokenizer& TextToText::tokenizer() const { return model::require_tokenizer(tokenizer_, folder_); }
 
 Generation answer(const EncoderDecoder& model, std::span<const std::int32_t> source, Sampler& sampler,
                   const GenerateOptions& options, const RoutingObservers& observers) {

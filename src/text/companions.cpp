@@ -85,8 +85,8 @@ std::vector<std::string> FileSource::names() const {
   return names;
 }
 
-Files read_companions(const FileSource& folder) {
-  Files files;
+NamedFiles read_companions(const FileSource& folder) {
+  NamedFiles files;
   for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
                            "chat_template.jinja", "chat_template.json", "vocab.json", "merges.txt"}) {
     if (folder.has(name)) files.emplace_back(name, folder.read(name));

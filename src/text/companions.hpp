@@ -10,10 +10,9 @@
 #include <utility>
 #include <vector>
 
-namespace switchyard::text {
+#include "switchyard/text/gguf_vocabulary.hpp"
 
-// Files by name with their content.
-using Files = std::vector<std::pair<std::string, std::string>>;
+namespace switchyard::text {
 
 inline constexpr std::size_t kLargestTokenizerFile = std::size_t{256} << 20;
 
@@ -22,7 +21,7 @@ class FileSource {
  public:
   explicit FileSource(std::filesystem::path folder) : folder_(std::move(folder)) {}
   // `name` stands for the folder in messages. `files` must outlive the object.
-  FileSource(const Files& files, std::string name) : files_(&files), folder_(std::move(name)) {}
+  FileSource(const NamedFiles& files, std::string name) : files_(&files), folder_(std::move(name)) {}
 
   bool has(std::string_view name) const;
   std::string read(std::string_view name, std::size_t limit = kLargestTokenizerFile) const;  // of a file that is there
@@ -30,12 +29,12 @@ class FileSource {
   std::vector<std::string> names() const;                                                    // in no order
 
  private:
-  const Files* files_ = nullptr;
+  const NamedFiles* files_ = nullptr;
   std::filesystem::path folder_;
 };
 
 // Those of a tokenizer that a folder holds beside the tokenizer itself; save() writes them again.
-Files read_companions(const FileSource& folder);
+NamedFiles read_companions(const FileSource& folder);
 
 struct SpecialTokens {
   std::optional<std::int32_t> begin, end;

@@ -33,7 +33,7 @@ struct Pipeline {
   std::vector<AddedToken> added;  // with ids; content is valid UTF-8
   SpecialTokens special;
   bool parse_special = true;  // encode() finds special tokens in the text
-  Files files;                // what save() writes
+  NamedFiles files;           // what save() writes
 
   std::int32_t id_limit() const;                    // the highest id + 1, added tokens included
   std::int32_t find(std::string_view token) const;  // an added token's id, or a token's; -1 where there is none

@@ -23,7 +23,7 @@ namespace {
 class SentencePieceTokenizer final : public Tokenizer {
  public:
   SentencePieceTokenizer(std::string serialized, const std::string& name, const FolderSettings& settings,
-                         Files companions)
+                         NamedFiles companions)
       : serialized_(std::move(serialized)),
         companions_(std::move(companions)),
         model_(parse_sentencepiece_model(serialized_, name)),
@@ -242,7 +242,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
   std::string serialized_;
-  Files companions_;
+  NamedFiles companions_;
   SentencePieceModel model_;
   bool lossless_;
   bool space_in_bytes_ = true;    // no piece is a space; for a lossless model, then no piece holds one
@@ -268,7 +268,7 @@ void silence_sentencepiece() {
 }
 
 std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string model, const std::string& name,
-                                                        const FolderSettings& settings, Files companions) {
+                                                        const FolderSettings& settings, NamedFiles companions) {
   return std::make_unique<SentencePieceTokenizer>(std::move(model), name, settings, std::move(companions));
 }
 

@@ -16,7 +16,7 @@ constexpr std::int64_t kUsualSentinels = 100;
 
 class SentinelTokenizer final : public Tokenizer {
  public:
-  SentinelTokenizer(std::string model, const std::string& name, const FolderSettings& settings, Files companions)
+  SentinelTokenizer(std::string model, const std::string& name, const FolderSettings& settings, NamedFiles companions)
       : pieces_(make_sentencepiece_tokenizer(model, name, settings, {})),
         serialized_(std::move(model)),
         companions_(std::move(companions)) {
@@ -131,7 +131,7 @@ class SentinelTokenizer final : public Tokenizer {
 
   std::unique_ptr<Tokenizer> pieces_;
   std::string serialized_;
-  Files companions_;
+  NamedFiles companions_;
   std::vector<AddedToken> special_;
   std::vector<std::int32_t> special_of_id_;  // its number in special_, -1
   AddedTokenMatcher matcher_;
@@ -142,7 +142,7 @@ class SentinelTokenizer final : public Tokenizer {
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_sentinel_tokenizer(std::string model, const std::string& name,
-                                                   const FolderSettings& settings, Files companions) {
+                                                   const FolderSettings& settings, NamedFiles companions) {
   return std::make_unique<SentinelTokenizer>(std::move(model), name, settings, std::move(companions));
 }
 

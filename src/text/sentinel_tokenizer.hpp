@@ -14,6 +14,6 @@ namespace switchyard::text {
 // model's control pieces are found where a text spells them. The end token is put behind a text. Throws kBadInput, with
 // `name`, where the model is malformed or a sentinel has an id of a piece. Raffel et al. 2020, arXiv 1910.10683.
 std::unique_ptr<Tokenizer> make_sentinel_tokenizer(std::string model, const std::string& name,
-                                                   const FolderSettings& settings, Files companions);
+                                                   const FolderSettings& settings, NamedFiles companions);
 
 }  // namespace switchyard::text

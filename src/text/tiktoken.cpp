@@ -8,6 +8,7 @@
 #include "charsmap.hpp"
 #include "loaders.hpp"
 #include "pipeline_tokenizer.hpp"
+#include "published_patterns.hpp"
 #include "switchyard/base/error.hpp"
 
 namespace switchyard::text {
@@ -15,23 +16,8 @@ namespace {
 
 constexpr std::size_t kLongestToken = 4096;
 
-// As published: tiktoken's own encodings, and Kimi-K2's tokenization_kimi.py.
+// As tiktoken has it; the other expressions are in published_patterns.hpp.
 constexpr std::string_view kGpt2 = R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kCl100k =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kQwen =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kO200k =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
-    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
-    R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kKimi =
-    R"([\p{Han}]+)"
-    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+)"
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
-    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*)"
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
-    R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 struct Encoding {
   std::string_view name;  // part of the file's name
@@ -40,7 +26,7 @@ struct Encoding {
 };
 constexpr std::array kEncodings = {
     Encoding{"r50k", 50256, kGpt2},      Encoding{"p50k", 50280, kGpt2},      Encoding{"gpt2", 50256, kGpt2},
-    Encoding{"cl100k", 100256, kCl100k}, Encoding{"o200k", 199998, kO200k},   Encoding{"qwen", 151643, kQwen},
+    Encoding{"cl100k", 100256, kCl100k}, Encoding{"o200k", 199998, kO200k},   Encoding{"qwen", 151643, kQwen2},
     Encoding{"kimi", 163584, kKimi},     Encoding{"llama3", 128000, kCl100k},
 };
 
@@ -55,7 +41,7 @@ bool is_kimi(const FolderSettings& settings, std::size_t tokens) {
 std::string_view find_pattern(const FolderSettings& settings, const std::string& name, std::size_t tokens) {
   if (!settings.pattern.empty()) return settings.pattern;
   if (is_kimi(settings, tokens)) return kKimi;
-  if (settings.tokenizer_class == "QWenTokenizer") return kQwen;
+  if (settings.tokenizer_class == "QWenTokenizer") return kQwen2;
   const std::string file = std::filesystem::path(name).filename().string();
   for (const Encoding& encoding : kEncodings) {
     if (file.find(encoding.name) != std::string::npos) return encoding.pattern;
@@ -135,7 +121,7 @@ std::string tiktoken_pattern(const FolderSettings& settings, const std::string& 
 }
 
 std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(std::string_view content, const std::string& name,
-                                                   const FolderSettings& settings, Files files) {
+                                                   const FolderSettings& settings, NamedFiles files) {
   Pipeline pipeline;
   pipeline.name = name;
   pipeline.kind = "tiktoken";

@@ -24,14 +24,14 @@ std::string find_tiktoken(const FileSource& folder) {
   return found;
 }
 
-Files with_companions(const std::string& name, const std::string& content, const FileSource& folder) {
-  Files files = read_companions(folder);
+NamedFiles with_companions(const std::string& name, const std::string& content, const FileSource& folder) {
+  NamedFiles files = read_companions(folder);
   files.emplace_back(name, content);
   return files;
 }
 
 std::unique_ptr<Tokenizer> load_json(const FileSource& folder) {
-  Files files = read_companions(folder);
+  NamedFiles files = read_companions(folder);
   const std::string json = folder.read("tokenizer.json");
   return make_json_tokenizer(json, folder.path("tokenizer.json"), read_folder_settings(folder), std::move(files));
 }

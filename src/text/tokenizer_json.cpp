@@ -166,58 +166,40 @@ void read_added_tokens(const JsonNode& list, Pipeline& pipeline) {
   }
 }
 
-// The token that the post-processor puts in front of a text.
-std::optional<std::int32_t> begin_of_template(const JsonNode& node,
+// The token that the post-processor puts in front of a text, or behind it.
+enum class Edge { kBegin, kEnd };
+std::optional<std::int32_t> token_of_template(const JsonNode& node, Edge edge,
                                               const std::function<std::int32_t(std::string_view)>& find) {
   if (node.is_null()) return std::nullopt;
+  const auto found = [&](const std::string& token) {
+    const std::int32_t id = find(token);
+    return id < 0 ? std::nullopt : std::optional(id);
+  };
   const std::string type = node.get("type").text();
   if (type == "Sequence") {
     const JsonNode list = node.get("processors").array();
     for (std::size_t i = 0; i < list.size(); ++i) {
-      if (const auto found = begin_of_template(list.at(i), find)) return found;
+      if (const auto token = token_of_template(list.at(i), edge, find)) return token;
     }
     return std::nullopt;
   }
-  if (type == "BertProcessing" || type == "RobertaProcessing") {
+  if (edge == Edge::kBegin && (type == "BertProcessing" || type == "RobertaProcessing")) {
     const JsonNode pair = node.get("cls").array();
     if (pair.size() != 2) pair.wrong_type("[token, id]");
-    const std::int32_t id = find(pair.at(0).text());
-    return id < 0 ? std::nullopt : std::optional(id);
+    return found(pair.at(0).text());
   }
   if (type != "TemplateProcessing") return std::nullopt;
   const JsonNode single = node.get("single").array();
   if (single.size() == 0) return std::nullopt;
-  const JsonNode first = single.at(0);
-  if (!first.has("SpecialToken")) return std::nullopt;
-  const std::int32_t id = find(first.get("SpecialToken").get("id").text());
-  return id < 0 ? std::nullopt : std::optional(id);
-}
-
-// The token that it puts behind a text.
-std::optional<std::int32_t> end_of_template(const JsonNode& node,
-                                            const std::function<std::int32_t(std::string_view)>& find) {
-  if (node.is_null()) return std::nullopt;
-  const std::string type = node.get("type").text();
-  if (type == "Sequence") {
-    const JsonNode list = node.get("processors").array();
-    for (std::size_t i = 0; i < list.size(); ++i) {
-      if (const auto found = end_of_template(list.at(i), find)) return found;
-    }
-    return std::nullopt;
-  }
-  if (type != "TemplateProcessing") return std::nullopt;
-  const JsonNode single = node.get("single").array();
-  if (single.size() == 0) return std::nullopt;
-  const JsonNode last = single.at(single.size() - 1);
-  if (!last.has("SpecialToken")) return std::nullopt;
-  const std::int32_t id = find(last.get("SpecialToken").get("id").text());
-  return id < 0 ? std::nullopt : std::optional(id);
+  const JsonNode piece = single.at(edge == Edge::kBegin ? 0 : single.size() - 1);
+  if (!piece.has("SpecialToken")) return std::nullopt;
+  return found(piece.get("SpecialToken").get("id").text());
 }
 
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view json, const std::string& name,
-                                               const FolderSettings& settings, Files files) {
+                                               const FolderSettings& settings, NamedFiles files) {
   const TokenizerJsonFile file = read_tokenizer_json(json, name);
   const JsonNode root(file.rest, name);
   const JsonNode model = root.get("model");
@@ -250,9 +232,9 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view json, const std:
   }
 
   const auto find = [&](std::string_view token) { return pipeline.find(token); };
-  pipeline.special =
-      resolve_special_tokens(settings, pipeline.id_limit(), find, begin_of_template(root.get("post_processor"), find));
-  const auto end = end_of_template(root.get("post_processor"), find);
+  pipeline.special = resolve_special_tokens(settings, pipeline.id_limit(), find,
+                                            token_of_template(root.get("post_processor"), Edge::kBegin, find));
+  const auto end = token_of_template(root.get("post_processor"), Edge::kEnd, find);
   if (end && !pipeline.special.end) {
     pipeline.special.end = end;
     if (pipeline.special.ends.empty()) pipeline.special.ends.push_back(*end);

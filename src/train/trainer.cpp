@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <functional>
 #include <numbers>
 
 #include "run_folder.hpp"
 #include "switchyard/base/error.hpp"
+#include "switchyard/base/stopwatch.hpp"
 #include "switchyard/kernels/elementwise.hpp"
 #include "switchyard/moe/bias.hpp"
 #include "switchyard/moe/losses.hpp"
@@ -22,10 +22,6 @@ namespace {
 
 // Loads of a layer are written at most about this often in a run: they are most of a metrics line.
 constexpr Index kLoadLines = 200;
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 TokenData open_data(const Recipe& recipe, const RunFolder& run, TrainListener& listener) {
   const std::filesystem::path folder = run.tokens();
@@ -180,7 +176,7 @@ class Run {
 
  private:
   StepMetrics step(moe::StatisticsRecorder& recorder) {
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     const TrainConfig& t = recipe_.train;
     reset_tensor_memory_peak();
     StepObservers observers(recorder);
@@ -208,7 +204,7 @@ class Run {
     metrics.router_loss = router_sum / accumulate;
     metrics.learning_rate = rate;
     metrics.gradient_norm = norm;
-    metrics.seconds = seconds_since(start);
+    metrics.seconds = watch.seconds();
     metrics.tokens_per_second = static_cast<double>(t.batch * t.sequence * t.accumulate) / metrics.seconds;
     metrics.activation_bytes = tensor_memory().peak_bytes - resident_bytes_;
     return metrics;

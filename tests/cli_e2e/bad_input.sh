@@ -4,16 +4,6 @@
 # shellcheck source=tests/cli_e2e/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-# refused CODE TEXT WORDS...: the command fails and says TEXT in at most a few lines.
-refused() {
-  local code=$1 text=$2
-  shift 2
-  expect "$code" "$@"
-  says errors "$text"
-  [[ ! -s output ]] || wrong "switchyard $* failed and yet printed something"
-  if grep -q "internal error" errors; then wrong "switchyard $*: an internal error"; fi
-}
-
 # The command line.
 refused 2 "subcommand"
 refused 2 "unknown command 'fly'" fly

@@ -38,6 +38,15 @@ says() {
     grep -qF -- "$text" "$file" || wrong "$file does not say: $text"
   done
 }
+# refused CODE TEXT WORDS...: the command fails, says TEXT and prints nothing else.
+refused() {
+  local code=$1 text=$2
+  shift 2
+  expect "$code" "$@"
+  says errors "$text"
+  [[ ! -s output ]] || wrong "switchyard $* failed and yet printed something"
+  if grep -q "internal error" errors; then wrong "switchyard $*: an internal error"; fi
+}
 check() { "$checker" "$@" || wrong "check $*"; }
 # same_checkpoint RUN RUN STEP: the same weights and optimizer, byte for byte.
 same_checkpoint() {

@@ -3,15 +3,6 @@
 # shellcheck source=tests/cli_e2e/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-# refused CODE TEXT WORDS...: the command fails, says TEXT and prints nothing else.
-refused() {
-  local code=$1 text=$2
-  shift 2
-  expect "$code" "$@"
-  says errors "$text"
-  [[ ! -s output ]] || wrong "switchyard $* failed and yet printed something"
-}
-
 # The values of gpt-oss-20b: windows on every other layer, MXFP4.
 cat >gpt-oss.json <<'JSON'
 {"model_type": "gpt_oss", "vocab_size": 201088, "hidden_size": 2880, "intermediate_size": 2880,

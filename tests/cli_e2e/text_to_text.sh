@@ -5,15 +5,6 @@ golden=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../golden/switch_transformers"
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 model=$golden/base
 
-# refused CODE TEXT WORDS...: the command fails, says TEXT and prints nothing else.
-refused() {
-  local code=$1 text=$2
-  shift 2
-  expect "$code" "$@"
-  says errors "$text"
-  [[ ! -s output ]] || wrong "switchyard $* failed and yet printed something"
-}
-
 expect 0 tokenize -m "$model" -p "A <extra_id_0> walks" --json
 check json output /ids '[3,39,93,28,47,54]'
 check json output /tokenizer/add_eos true

@@ -12,7 +12,6 @@
 #include "small_models.hpp"
 #include "support/error_of.hpp"
 #include "switchyard/formats/gguf.hpp"
-#include "switchyard/formats/npy.hpp"
 #include "switchyard/model/convert.hpp"
 #include "switchyard/model/examine.hpp"
 #include "switchyard/tensor/half.hpp"
@@ -53,30 +52,6 @@ bool only_ours(const std::string& name) {
                                                    [&](const char* family) { return name.starts_with(family); });
 }
 
-std::vector<std::string> golden_models() {
-  std::vector<std::string> names;
-  const fs::path root = fs::path(SWITCHYARD_TEST_DIR) / "golden";
-  for (const fs::directory_entry& family : fs::directory_iterator(root)) {
-    if (!family.is_directory()) continue;
-    for (const fs::directory_entry& model : fs::directory_iterator(family.path()))
-      if (fs::exists(model.path() / "ids.npy")) names.push_back(fs::relative(model.path(), root).string());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-std::string test_name(const testing::TestParamInfo<std::string>& test) {
-  std::string name = test.param;
-  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
-  return name;
-}
-
-std::vector<std::int32_t> ids_of(const std::string& name) {
-  const Tensor tensor = formats::read_npy(golden(name) / "ids.npy");
-  const auto values = tensor.values<std::int64_t>();
-  return {values.begin(), values.end()};
-}
-
 std::vector<float> logits_of(const fs::path& path, const std::vector<std::int32_t>& ids, bool stored) {
   LoadedModel model = load_model(path, {.stored = stored});
   ForwardCall call;
@@ -107,7 +82,7 @@ TEST_P(GgufModelTest, GivesTheSameLogitsAndTheSameTensorsBack) {
   const fs::path file = folder / "model.gguf", back = folder / "back";
   const Converted made = convert_to_gguf(golden(GetParam()), file, options_for(GetParam(), DType::kF32));
   EXPECT_EQ(made.architecture == "switchyard", only_ours(GetParam()));
-  const std::vector<std::int32_t> ids = ids_of(GetParam());
+  const std::vector<std::int32_t> ids = golden_ids(GetParam());
   const std::vector<float> expected = logits_of(golden(GetParam()), ids, false);
   EXPECT_TRUE(oracle::same_bits(logits_of(file, ids, false), expected));
   EXPECT_TRUE(oracle::same_bits(logits_of(file, ids, true), expected));
@@ -124,13 +99,13 @@ TEST_P(GgufModelTest, KeepsTypesAsTheyAre) {
   convert_to_gguf(golden(GetParam()), file, options_for(GetParam(), std::nullopt));
   convert_to_folder(file, back, {});
   if (GetParam() == "deepseek_v3/fp8") return;  // GGUF has no FP8
-  const std::vector<std::int32_t> ids = ids_of(GetParam());
+  const std::vector<std::int32_t> ids = golden_ids(GetParam());
   const std::vector<float> expected = logits_of(golden(GetParam()), ids, true);
   EXPECT_TRUE(oracle::same_bits(logits_of(file, ids, true), expected));
   EXPECT_TRUE(oracle::same_bits(logits_of(back, ids, true), expected));
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GgufModelTest, testing::ValuesIn(golden_models()), test_name);
+INSTANTIATE_TEST_SUITE_P(Models, GgufModelTest, testing::ValuesIn(golden_models()), golden_test_name);
 
 // A GGUF file again, with other metadata or tensors.
 struct Contents {
@@ -170,7 +145,7 @@ TEST_P(ForeignGgufTest, IsReadFromTheKeysThatAllProgramsKnow) {
   Contents contents = read_contents(file);
   strip(contents);
   write_contents(stripped, contents);
-  const std::vector<std::int32_t> ids = ids_of(GetParam());
+  const std::vector<std::int32_t> ids = golden_ids(GetParam());
   const std::vector<float> expected = logits_of(golden(GetParam()), ids, false);
   std::vector<double> exact(expected.begin(), expected.end());
   // Keys are float32, where config.json has doubles.
@@ -184,7 +159,7 @@ std::vector<std::string> expressible() {
   std::erase_if(names, only_ours);
   return names;
 }
-INSTANTIATE_TEST_SUITE_P(Models, ForeignGgufTest, testing::ValuesIn(expressible()), test_name);
+INSTANTIATE_TEST_SUITE_P(Models, ForeignGgufTest, testing::ValuesIn(expressible()), golden_test_name);
 
 class GgufLayouts : public testing::Test {
  protected:
@@ -195,7 +170,7 @@ class GgufLayouts : public testing::Test {
     Contents contents = read_contents(file);
     change(contents);
     write_contents(changed, contents);
-    const std::vector<std::int32_t> ids = ids_of(name);
+    const std::vector<std::int32_t> ids = golden_ids(name);
     EXPECT_TRUE(oracle::same_bits(logits_of(changed, ids, true), logits_of(golden(name), ids, false)));
   }
   std::string message(ErrorKind kind, const std::string& name, const std::function<void(Contents&)>& change) {

@@ -68,25 +68,9 @@ Ran run(Transformer& transformer, const std::vector<std::int32_t>& ids, Index ch
   return ran;
 }
 
-std::vector<std::string> golden_models() {
-  std::vector<std::string> names;
-  const fs::path root = fs::path(SWITCHYARD_TEST_DIR) / "golden";
-  for (const fs::directory_entry& family : fs::directory_iterator(root)) {
-    if (!family.is_directory()) continue;
-    for (const fs::directory_entry& model : fs::directory_iterator(family.path()))
-      if (fs::exists(model.path() / "ids.npy")) names.push_back(fs::relative(model.path(), root).string());
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
 class GoldenModelTest : public testing::TestWithParam<std::string> {
  protected:
-  std::vector<std::int32_t> ids() const {
-    const Tensor tensor = formats::read_npy(golden(GetParam()) / "ids.npy");
-    const auto values = tensor.values<std::int64_t>();
-    return {values.begin(), values.end()};
-  }
+  std::vector<std::int32_t> ids() const { return golden_ids(GetParam()); }
 
   // Whether the model routes at all is told by its config, so that a fixture that lacks its choices is found.
   void expect_golden(const Ran& ran) const {
@@ -123,11 +107,7 @@ TEST_P(GoldenModelTest, TheSameBitsFromWeightsAsTheyAreStored) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenModelTest, testing::ValuesIn(golden_models()), [](const auto& test) {
-  std::string name = test.param;
-  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Models, GoldenModelTest, testing::ValuesIn(golden_models()), golden_test_name);
 
 }  // namespace
 }  // namespace switchyard::model

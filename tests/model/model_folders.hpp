@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -15,6 +17,7 @@
 #include "support/temporary_folder.hpp"
 #include "switchyard/base/atomic_file.hpp"
 #include "switchyard/base/error.hpp"
+#include "switchyard/formats/npy.hpp"
 #include "switchyard/formats/safetensors.hpp"
 #include "switchyard/formats/tensor_files.hpp"
 #include "switchyard/model/checkpoint.hpp"
@@ -23,6 +26,33 @@ namespace switchyard::model {
 
 inline std::filesystem::path golden(const std::string& name) {
   return std::filesystem::path(SWITCHYARD_TEST_DIR) / "golden" / name;
+}
+
+// Every folder of tests/golden that holds ids.npy, by its path there: decoder-only models.
+inline std::vector<std::string> golden_models() {
+  namespace fs = std::filesystem;
+  std::vector<std::string> names;
+  const fs::path root = golden("");
+  for (const fs::directory_entry& family : fs::directory_iterator(root)) {
+    if (!family.is_directory()) continue;
+    for (const fs::directory_entry& model : fs::directory_iterator(family.path()))
+      if (fs::exists(model.path() / "ids.npy")) names.push_back(fs::relative(model.path(), root).string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+inline std::vector<std::int32_t> golden_ids(const std::string& name) {
+  const Tensor tensor = formats::read_npy(golden(name) / "ids.npy");
+  const auto values = tensor.values<std::int64_t>();
+  return {values.begin(), values.end()};
+}
+
+// The name of a golden model in that of a test.
+inline std::string golden_test_name(const testing::TestParamInfo<std::string>& test) {
+  std::string name = test.param;
+  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
+  return name;
 }
 
 inline void write_text(const std::filesystem::path& path, const std::string& text) {

@@ -73,6 +73,15 @@ class TrainingAids : public ::testing::Test {
     Listener listener;
     return run(recipe, name, listener);
   }
+  // Stopped after steps 3 and 8, and resumed.
+  void run_in_parts(const Recipe& recipe, const std::string& name, Listener& listener) const {
+    std::atomic<bool> stop{false};
+    listener.after_step = [&](const StepMetrics& m) { stop = m.step == 3 || m.step == 8; };
+    for (int part = 0; part < 3; ++part) {
+      stop = false;
+      run(recipe, name, listener, part > 0, &stop);
+    }
+  }
   std::string bits(const std::string& name, Index step) const {
     const fs::path folder = out(name) / "checkpoints" / fmt::format("step-{:08}", step);
     return read_file(folder / "model.safetensors") + read_file(folder / "optimizer.safetensors");
@@ -212,12 +221,7 @@ TEST_F(TrainingAids, RevivalSurvivesStopAndResumeToTheBit) {
   Listener whole, parts;
   run(r, "whole", whole);
   EXPECT_THAT(whole.warnings, Contains(HasSubstr("starts again as a copy of expert")));
-  std::atomic<bool> stop{false};
-  parts.after_step = [&](const StepMetrics& m) { stop = m.step == 3 || m.step == 8; };
-  for (int part = 0; part < 3; ++part) {
-    stop = false;
-    run(r, "parts", parts, part > 0, &stop);
-  }
+  run_in_parts(r, "parts", parts);
   EXPECT_EQ(bits("parts", 12), bits("whole", 12));
   EXPECT_EQ(parts.warnings, whole.warnings);
   Recipe without = r;
@@ -234,12 +238,7 @@ TEST_F(TrainingAids, TheMonitorWarnsAtTheSameStepAfterStopAndResume) {
   Listener whole, parts;
   run(r, "whole", whole);
   ASSERT_THAT(whole.warnings, Contains(HasSubstr("above 0.01 for 9 steps")));
-  std::atomic<bool> stop{false};
-  parts.after_step = [&](const StepMetrics& m) { stop = m.step == 3 || m.step == 8; };
-  for (int part = 0; part < 3; ++part) {
-    stop = false;
-    run(r, "parts", parts, part > 0, &stop);
-  }
+  run_in_parts(r, "parts", parts);
   EXPECT_EQ(parts.warnings, whole.warnings);
 }
 

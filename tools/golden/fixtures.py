@@ -8,8 +8,10 @@ A fixture is a folder of
                                      first on; absent where the model has no experts
 """
 
+import argparse
 import dataclasses
 import json
+import pathlib
 import shutil
 
 import numpy as np
@@ -103,6 +105,20 @@ def report(folder, seed, run, error):
     size = sum(f.stat().st_size for f in folder.iterdir())
     print(f"{folder.parent.name}/{folder.name}: seed {seed}, routing margin {run.margin:.4f}, logits within "
           f"{run.logits.abs().max():.2f}, float32 off by {error:.1e}, {size} bytes", flush=True)
+
+
+def make_cases(description, cases, make, folder="", prepare=lambda: None):
+    """The command line of a script: makes all cases, or those whose names begin with an argument."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=pathlib.Path, default=root / "tests" / "golden")
+    parser.add_argument("cases", nargs="*")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    prepare()
+    for name, case in cases.items():
+        if not arguments.cases or name.startswith(tuple(arguments.cases)):
+            make(arguments.output / folder / name, case)
 
 
 def write_json(path, value):

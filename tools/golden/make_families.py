@@ -10,7 +10,6 @@ every token's choice of experts is clear, so that rounding cannot change it, and
 Each folder is read again by transformers and must give the same logits.
 """
 
-import argparse
 import copy
 import functools
 import json
@@ -191,17 +190,5 @@ def final_config(config, case):
     return config
 
 
-def main():
-    root = pathlib.Path(__file__).resolve().parents[2]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=pathlib.Path, default=root / "tests" / "golden")
-    parser.add_argument("cases", nargs="*")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    for name, case in families.CASES.items():
-        if not arguments.cases or name.startswith(tuple(arguments.cases)):
-            make(arguments.output / name, case)
-
-
 if __name__ == "__main__":
-    main()
+    fixtures.make_cases(__doc__, families.CASES, make)

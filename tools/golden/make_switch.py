@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/golden/switch_transformers/<case>/: models of Switch Transformer that transformers made and ran.
 
-Run with the versions of requirements.txt, for all cases or for those named:
+Run with the versions of requirements.txt, for all cases or for those whose names begin so:
 
     python tools/golden/make_switch.py [--output tests/golden] [CASE ...]
 
@@ -19,7 +19,6 @@ A folder holds a checkpoint with random weights and
 A seed is taken where routing is clear, float32 and float64 agree, and both generate the same.
 """
 
-import argparse
 import copy
 import dataclasses
 import pathlib
@@ -201,19 +200,10 @@ def make(folder, case):
           f"{size} bytes", [len(result["ids"]) for result in generated], flush=True)
 
 
-def main():
-    root = pathlib.Path(__file__).resolve().parents[2]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=pathlib.Path, default=root / "tests" / "golden")
-    parser.add_argument("cases", nargs="*")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
+def be_quiet():
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    for name, case in CASES.items():
-        if not arguments.cases or name in arguments.cases:
-            make(arguments.output / "switch_transformers" / name, case)
 
 
 if __name__ == "__main__":
-    main()
+    fixtures.make_cases(__doc__, CASES, make, "switch_transformers", be_quiet)

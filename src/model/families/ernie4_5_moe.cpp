@@ -14,8 +14,8 @@ namespace {
 // Multi-token prediction, which generation does not use.
 constexpr std::string_view kIgnored[] = {"*rotary_emb.inv_freq", "model.mtp_*"};
 
-// The divisor of the weights is at least this. Their sum is at least K / E or what the chosen scores come to: far
-// above.
+// The divisor of the weights is at least this. Ours has no such bound: it matters only where the bias makes every
+// chosen expert one of practically no probability.
 constexpr double kNormMin = 1e-12;
 
 ModelConfig read_config(const formats::JsonConfig& json) {

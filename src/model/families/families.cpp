@@ -29,6 +29,14 @@ const Family& family_of(const formats::JsonConfig& json) {
   fail(ErrorKind::kUnsupported, "{}: found {}, supported are {}", json.where("model_type"), model_type, known);
 }
 
+nlohmann::ordered_json published_config(const Family& family, const ModelConfig& config) {
+  nlohmann::ordered_json json;
+  json["architectures"] = {family.architecture};
+  json["model_type"] = family.model_type;
+  json.update(family.write_config(config));
+  return json;
+}
+
 bool describes(const Family& family, const ModelConfig& config) {
   try {
     const auto json = formats::JsonConfig::parse(family.write_config(config).dump(), std::string(family.model_type));

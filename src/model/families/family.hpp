@@ -77,6 +77,9 @@ std::span<const Family* const> families();
 // The family of a config.json. Throws kUnsupported listing the known ones.
 const Family& family_of(const formats::JsonConfig& json);
 
+// The config.json of a model of the family, without what says how it is stored.
+nlohmann::ordered_json published_config(const Family& family, const ModelConfig& config);
+
 // Whether the dialect expresses the architecture exactly: what it writes reads back as the same model. Fields that
 // only training looks at do not count.
 bool describes(const Family& family, const ModelConfig& config);

@@ -37,6 +37,10 @@ LoadedModel load_model(const std::filesystem::path& path, const LoadOptions& opt
 ModelConfig load_model_config(const std::filesystem::path& path);
 // Only the tokenizer, of a folder or a GGUF file. Throws as text::load_tokenizer(), kNotFound where there is none.
 std::unique_ptr<text::Tokenizer> load_model_tokenizer(const std::filesystem::path& path);
+// *tokenizer, which was loaded with the model at `path`. Where it is null, throws what load_model_tokenizer() has to
+// say.
+const text::Tokenizer& require_tokenizer(const std::unique_ptr<text::Tokenizer>& tokenizer,
+                                         const std::filesystem::path& path);
 
 // Writes into `folder`, which must exist and hold no other model (a caller that wants all or nothing passes
 // AtomicDirectory::path()). tokenizer may be null. Returns the model_type that was written: the first family that

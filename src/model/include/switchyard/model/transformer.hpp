@@ -46,6 +46,9 @@ struct ForwardResult {
   std::vector<autograd::Value> router_losses;  // one a MoE layer, [1], coefficients applied
 };
 
+// kBadInput naming the id, its position and the vocabulary's size.
+void check_ids(std::span<const std::int32_t> ids, Index vocab);
+
 enum class ParameterMemory { kZeroed, kNone };
 
 // Owns its parameters, at fixed addresses. Several threads may run forward at once without a tape, each with its own

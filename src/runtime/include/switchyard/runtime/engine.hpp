@@ -15,9 +15,6 @@
 
 namespace switchyard::runtime {
 
-// kBadInput naming the id, its position and the vocabulary's size.
-void check_ids(std::span<const std::int32_t> ids, Index vocab);
-
 // Everything that many sessions share: weights, config, tokenizer.
 class Engine {
  public:
