@@ -45,7 +45,35 @@ std::size_t leading_space(std::string_view text) {
   return length;
 }
 
+std::span<const ForeignText>::iterator first_behind(std::span<const ForeignText> foreign, std::size_t position) {
+  return std::partition_point(foreign.begin(), foreign.end(),
+                              [position](const ForeignText& one) { return one.end <= position; });
+}
+
+// Beside control tokens, files have tokens for runs of spaces and for words among the added ones; and some mark the
+// turns of a conversation by tokens that are not called special.
+bool marks_structure(const AddedToken& token) {
+  constexpr std::string_view kBars = "\xEF\xBD\x9C";  // U+FF5C
+  const std::string& text = token.content;
+  return token.special || text[0] == '<' || text[0] == '[' || text[0] == '|' || text.find(kBars) != std::string::npos;
+}
+
+bool touches(std::span<const ForeignText> foreign, std::size_t begin, std::size_t end, const AddedToken& token) {
+  for (auto one = first_behind(foreign, begin); one != foreign.end() && one->begin < end; ++one) {
+    if (one->generated ? token.special : marks_structure(token)) return true;
+  }
+  return false;
+}
+
 }  // namespace
+
+std::vector<ForeignText> foreign_within(std::span<const ForeignText> foreign, std::size_t begin, std::size_t end) {
+  std::vector<ForeignText> result;
+  for (auto one = first_behind(foreign, begin); one != foreign.end() && one->begin < end; ++one) {
+    result.push_back({std::max(one->begin, begin) - begin, std::min(one->end, end) - begin, one->generated});
+  }
+  return result;
+}
 
 AddedTokenMatcher::AddedTokenMatcher(const std::vector<Entry>& entries)
     : children_(bytes_of(entries)), tokens_at_(1, -1) {
@@ -83,7 +111,7 @@ AddedTokenMatcher::Match AddedTokenMatcher::longest_at(std::string_view text, st
   return best;
 }
 
-void AddedTokenMatcher::split(std::string_view text, bool parse_special,
+void AddedTokenMatcher::split(std::string_view text, bool parse_special, std::span<const ForeignText> foreign,
                               const std::function<void(std::string_view, const AddedToken*)>& sink) const {
   std::size_t done = 0;
   if (!tokens_.empty()) {
@@ -98,6 +126,10 @@ void AddedTokenMatcher::split(std::string_view text, bool parse_special,
         continue;
       }
       std::size_t begin = at, end = at + match.length;
+      if (touches(foreign, begin, end, *match.token)) {
+        ++at;
+        continue;
+      }
       at = end;
       const AddedToken& token = *match.token;
       if (token.special && !parse_special) continue;

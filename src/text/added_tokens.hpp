@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "switchyard/text/tokenizer.hpp"
 #include "vocabulary.hpp"
 
 namespace switchyard::text {
@@ -20,6 +22,9 @@ struct AddedToken {
   bool special = false;
 };
 
+// The stretches of `foreign` within a part of the text, from its begin on.
+std::vector<ForeignText> foreign_within(std::span<const ForeignText> foreign, std::size_t begin, std::size_t end);
+
 // Finds added tokens: the leftmost, of those the longest, then on behind it. Const functions are thread-safe.
 class AddedTokenMatcher {
  public:
@@ -30,9 +35,12 @@ class AddedTokenMatcher {
   };
   explicit AddedTokenMatcher(const std::vector<Entry>& entries);
 
+  bool empty() const { return tokens_.empty(); }
+
   // Hands on the parts of `text` from left to right: a token, or null with text between tokens. With parse_special
-  // false a special token is text like any other, though nothing within it is found.
-  void split(std::string_view text, bool parse_special,
+  // false a special token is text like any other, though nothing within it is found. No token touches a stretch of
+  // `foreign`, but for those that are not special in what the model generated, and for spaces and words.
+  void split(std::string_view text, bool parse_special, std::span<const ForeignText> foreign,
              const std::function<void(std::string_view part, const AddedToken* token)>& sink) const;
 
  private:

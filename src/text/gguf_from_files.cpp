@@ -302,24 +302,34 @@ class Reader {
     }
     v_.add_bos = tokenizer.add_bos();
     v_.add_eos = false;
-    v_.chat_template = chat_template();
+    find_chat_templates();
   }
 
-  std::string chat_template() const {
-    if (files_.has("chat_template.jinja")) return files_.read("chat_template.jinja");
+  void find_chat_templates() {
+    if (files_.has("chat_template.jinja")) {
+      v_.chat_template = files_.read("chat_template.jinja");
+      return;
+    }
     for (const char* file : {"chat_template.json", "tokenizer_config.json"}) {
       if (!files_.has(file)) continue;
       const Json json = Json::parse(files_.read(file), nullptr, false);
       if (!json.is_object() || !json.contains("chat_template")) continue;
       const Json& value = json["chat_template"];
-      if (value.is_string()) return value.get<std::string>();
-      // Several by name: the one that is meant where none is asked for.
+      if (value.is_string()) {
+        v_.chat_template = value.get<std::string>();
+        return;
+      }
       if (!value.is_array()) continue;
       for (const Json& named : value) {
-        if (member_text(named, "name") == "default") return member_text(named, "template");
+        const std::string name = member_text(named, "name");
+        // The one that is meant where none is asked for has a key without a name.
+        if (name == "default")
+          v_.chat_template = member_text(named, "template");
+        else
+          v_.more_templates.emplace_back(name, member_text(named, "template"));
       }
+      return;
     }
-    return {};
   }
 
   static constexpr float kLowest = -10000.0F;

@@ -19,6 +19,9 @@ constexpr std::string_view kQwen35 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kBailing =
     R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)";
+constexpr std::string_view kTekken = R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
+                                     R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
+                                     R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kDeepseekCjk = "[一-龥぀-ゟ゠-ヿ]+";
 constexpr std::string_view kDeepseekWords =
     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"
@@ -45,6 +48,8 @@ const std::vector<GgufPreTokenizer>& table() {
       {"deepseek-v3", {kThreeDigits, kDeepseekCjk, kDeepseekWords}},
       {"refact", {kDigit}, true},
       {"bailingmoe", {kBailing}},
+      {"tekken", {kTekken}, false, false, true},
+      {"deepseek-coder", {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", kCjkBlocks, kDigit}},
       {"default", {R"([\p{P}\$\+<=>\^~\|]+)", kGpt2, R"(\p{N}+)", "[0-9][0-9][0-9]"}},
   };
   return kTable;
@@ -54,11 +59,20 @@ struct Alias {
   std::string_view name, same_as;
 };
 constexpr Alias kAliases[] = {
-    {"llama3", "llama-bpe"}, {"llama-v3", "llama-bpe"},    {"falcon3", "llama-bpe"}, {"pixtral", "llama-bpe"},
-    {"glm4", "dbrx"},        {"chatglm-bpe", "dbrx"},      {"smaug-bpe", "dbrx"},    {"deepseek-r1-qwen", "qwen2"},
-    {"stablelm2", "qwen2"},  {"llama4", "gpt-4o"},         {"minimax-m2", "gpt-4o"}, {"phi-2", "gpt-2"},
-    {"gigachat", "gpt-2"},   {"granite-docling", "gpt-2"}, {"starcoder", "refact"},  {"smollm", "refact"},
-    {"command-r", "refact"}, {"codeshell", "refact"},      {"exaone", "refact"},     {"hunyuan-dense", "deepseek-v3"},
+    {"llama3", "llama-bpe"},  {"llama-v3", "llama-bpe"},
+    {"falcon3", "llama-bpe"}, {"pixtral", "llama-bpe"},
+    {"glm4", "dbrx"},         {"chatglm-bpe", "dbrx"},
+    {"smaug-bpe", "dbrx"},    {"deepseek-r1-qwen", "qwen2"},
+    {"stablelm2", "qwen2"},   {"llama4", "gpt-4o"},
+    {"minimax-m2", "gpt-4o"}, {"phi-2", "gpt-2"},
+    {"gigachat", "gpt-2"},    {"granite-docling", "gpt-2"},
+    {"starcoder", "refact"},  {"smollm", "refact"},
+    {"command-r", "refact"},  {"codeshell", "refact"},
+    {"exaone", "refact"},     {"hunyuan-dense", "deepseek-v3"},
+    {"grok-2", "qwen2"},      {"hunyuan", "qwen2"},
+    {"solar-open", "qwen2"},  {"joyai-llm", "deepseek-v3"},
+    {"mpt", "gpt-2"},         {"jais", "gpt-2"},
+    {"trillion", "gpt-2"},    {"minerva-7b", "refact"},
 };
 
 // Line ends are written out in some files and escaped in others.

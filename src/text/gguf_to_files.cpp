@@ -73,6 +73,10 @@ class Writer {
     }
     if (find_invalid_utf8(v_.chat_template))
       fail(ErrorKind::kBadInput, "{}: key tokenizer.chat_template is not valid UTF-8", name_);
+    for (const auto& [name, source] : v_.more_templates) {
+      if (find_invalid_utf8(name) || find_invalid_utf8(source))
+        fail(ErrorKind::kBadInput, "{}: the chat templates by name are not valid UTF-8", name_);
+    }
     const auto expect_size = [&](const char* key, std::size_t found) {
       if (found != v_.tokens.size())
         fail(ErrorKind::kBadInput, "{}: key {}: found {} numbers, expected one for each of {} tokens", name_, key,
@@ -271,7 +275,13 @@ class Writer {
     name("eos_token", v_.eos);
     name("unk_token", v_.unknown);
     name("pad_token", v_.padding);
-    if (!v_.chat_template.empty()) json["chat_template"] = v_.chat_template;
+    if (v_.more_templates.empty()) {
+      if (!v_.chat_template.empty()) json["chat_template"] = v_.chat_template;
+      return json;
+    }
+    Json& templates = json["chat_template"] = Json::array();
+    if (!v_.chat_template.empty()) templates.push_back({{"name", "default"}, {"template", v_.chat_template}});
+    for (const auto& [named, source] : v_.more_templates) templates.push_back({{"name", named}, {"template", source}});
     return json;
   }
 

@@ -35,8 +35,17 @@ class PipelineTokenizer final : public Tokenizer {
     }
   }
 
-  std::vector<std::int32_t> encode(std::string_view text) const override { return encode_text(text, p_.parse_special); }
-  std::vector<std::int32_t> encode_plain(std::string_view text) const override { return encode_text(text, false); }
+  std::vector<std::int32_t> encode(std::string_view text) const override {
+    return encode_text(text, p_.parse_special, {});
+  }
+  std::vector<std::int32_t> encode_plain(std::string_view text) const override { return encode_text(text, false, {}); }
+  std::vector<std::int32_t> encode_mixed(std::string_view text, std::span<const ForeignText> foreign) const override {
+    // Marks are of no use where the bytes that they count change.
+    if (const auto invalid = find_invalid_utf8(text)) {
+      fail(ErrorKind::kBadInput, "the text is not valid UTF-8: invalid byte sequence at byte {}", *invalid);
+    }
+    return encode_text(text, true, foreign);
+  }
 
   std::string decode(std::span<const std::int32_t> ids) const override {
     std::string text;
@@ -134,7 +143,25 @@ class PipelineTokenizer final : public Tokenizer {
     }
   }
 
-  std::vector<std::int32_t> encode_text(std::string_view text, bool parse_special) const {
+  // Where the stretches of `part` lie in what the normaliser makes of it: as far in as what stands before them becomes
+  // long. Of very many, none is told from what lies between them.
+  void follow(std::string_view part, std::vector<ForeignText>& foreign, std::size_t size, RegexScratch& scratch) const {
+    constexpr std::size_t kMost = 64;
+    if (foreign.size() > kMost) foreign = {{foreign.front().begin, foreign.back().end, false}};
+    const auto place = [&](std::size_t end) {
+      std::string before(part.substr(0, end));
+      p_.normalizer->normalize(before, scratch);
+      return std::min(before.size(), size);
+    };
+    for (ForeignText& one : foreign) {
+      // The end first: a mark that joins the letter before it belongs to both.
+      one.end = one.end == part.size() ? size : place(one.end);
+      one.begin = one.begin == 0 ? 0 : std::min(place(one.begin), one.end);
+    }
+  }
+
+  std::vector<std::int32_t> encode_text(std::string_view text, bool parse_special,
+                                        std::span<const ForeignText> foreign) const {
     std::string valid;
     if (find_invalid_utf8(text)) {
       valid = replace_invalid_utf8(text);
@@ -147,25 +174,29 @@ class PipelineTokenizer final : public Tokenizer {
       PieceSink* next = step + 1 < stages.size() ? stages[step + 1].get() : nullptr;
       stages[step] = std::make_unique<Stage>(*this, call, step, next);
     }
-    raw_matcher_.split(text, parse_special, [&](std::string_view part, const AddedToken* token) {
+    raw_matcher_.split(text, parse_special, foreign, [&](std::string_view part, const AddedToken* token) {
       if (token != nullptr) {
         call.ids.push_back(token->id);
         return;
       }
       const bool at_start = part.data() == text.data();
+      const auto offset = static_cast<std::size_t>(part.data() - text.data());
+      std::vector<ForeignText> inner_foreign = foreign_within(foreign, offset, offset + part.size());
       std::string changed;
       if (p_.normalizer) {
         changed = part;
         p_.normalizer->normalize(changed, call.scratch);
+        if (!normalized_matcher_.empty()) follow(part, inner_foreign, changed.size(), call.scratch);
         part = changed;
       }
-      normalized_matcher_.split(part, parse_special, [&](std::string_view piece, const AddedToken* inner) {
-        if (inner != nullptr) {
-          call.ids.push_back(inner->id);
-        } else {
-          stages[0]->piece(piece, at_start && piece.data() == part.data());
-        }
-      });
+      normalized_matcher_.split(part, parse_special, inner_foreign,
+                                [&](std::string_view piece, const AddedToken* inner) {
+                                  if (inner != nullptr) {
+                                    call.ids.push_back(inner->id);
+                                  } else {
+                                    stages[0]->piece(piece, at_start && piece.data() == part.data());
+                                  }
+                                });
     });
     return std::move(call.ids);
   }

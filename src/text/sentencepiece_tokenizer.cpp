@@ -9,6 +9,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "added_tokens.hpp"
 #include "hugging_face.hpp"
 #include "sentencepiece_model.hpp"
 #include "sentencepiece_normalizer.hpp"
@@ -54,6 +55,13 @@ class SentencePieceTokenizer final : public Tokenizer {
       }
       token_bytes_.push_back(std::move(bytes));
     }
+    for (std::size_t id = 0; id < model_.pieces.size(); ++id) {
+      if (model_.pieces[id].type != SentencePiece::Type::kControl) continue;
+      controls_.push_back({.id = static_cast<std::int32_t>(id), .content = model_.pieces[id].text, .special = true});
+    }
+    std::vector<AddedTokenMatcher::Entry> entries;
+    for (const AddedToken& token : controls_) entries.push_back({token.content, &token});
+    control_matcher_ = AddedTokenMatcher(entries);
     const auto find = [&](std::string_view token) {
       for (std::size_t id = 0; id < model_.pieces.size(); ++id) {
         if (model_.pieces[id].text == token) return static_cast<std::int32_t>(id);
@@ -95,6 +103,20 @@ class SentencePieceTokenizer final : public Tokenizer {
       for (const char c : kEscapedSpace) ids.push_back(byte_ids_[static_cast<unsigned char>(c)]);
       text.remove_prefix(escaped + kEscapedSpace.size());
     }
+  }
+
+  // Control tokens are never found by the library. A text behind one starts anew.
+  std::vector<std::int32_t> encode_mixed(std::string_view text, std::span<const ForeignText> foreign) const override {
+    std::vector<std::int32_t> ids;
+    control_matcher_.split(text, true, foreign, [&](std::string_view part, const AddedToken* token) {
+      if (token != nullptr) {
+        ids.push_back(token->id);
+        return;
+      }
+      const std::vector<std::int32_t> more = encode(part);
+      ids.insert(ids.end(), more.begin(), more.end());
+    });
+    return ids;
   }
 
   std::string decode(std::span<const std::int32_t> ids) const override {
@@ -248,6 +270,8 @@ class SentencePieceTokenizer final : public Tokenizer {
   bool space_in_bytes_ = true;    // no piece is a space; for a lossless model, then no piece holds one
   std::unique_ptr<Joins> joins_;  // byte pairs that stand side by side within some piece
   sentencepiece::SentencePieceProcessor processor_;
+  std::vector<AddedToken> controls_;
+  AddedTokenMatcher control_matcher_;
   std::unique_ptr<Parts> parts_;  // null: the library gets the whole text, or it loses nothing
   SpecialTokens special_;
   std::vector<std::string> token_bytes_;

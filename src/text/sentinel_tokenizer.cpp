@@ -118,7 +118,7 @@ class SentinelTokenizer final : public Tokenizer {
       text = valid;
     }
     std::vector<std::int32_t> ids;
-    matcher_.split(text, parse_special, [&](std::string_view part, const AddedToken* token) {
+    matcher_.split(text, parse_special, {}, [&](std::string_view part, const AddedToken* token) {
       if (token != nullptr) {
         ids.push_back(token->id);
         return;

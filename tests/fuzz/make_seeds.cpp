@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -97,6 +98,20 @@ void make_tokenizers(const fs::path& root) {
   save(*text::train_sentencepiece(texts, names, training), "tokenizer.model", "sentencepiece");
 }
 
+// The fixtures' templates, and each line of what is known of the language.
+void make_templates(const fs::path& root) {
+  const fs::path folder = fs::path(SWITCHYARD_SOURCE_DIR) / "tests" / "golden" / "chat_templates";
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().extension() != ".jinja") continue;
+    put(root, "chat_template", entry.path().stem().string(), read_file(entry.path()));
+  }
+  const auto language = nlohmann::json::parse(read_file(folder / "language.json"));
+  std::size_t number = 0;
+  for (const auto& one : language["cases"]) {
+    put(root, "chat_template", std::to_string(number++), one["template"].get<std::string>());
+  }
+}
+
 // The fixtures, and a small file that names most of what a tokenizer.json may hold.
 void make_json_tokenizers(const fs::path& root) {
   for (const auto& entry :
@@ -143,6 +158,7 @@ int main(int argc, char** argv) {
     make_npy(root);
     make_tokenizers(root);
     make_json_tokenizers(root);
+    make_templates(root);
   } catch (const Error& error) {
     std::fprintf(stderr, "make_seeds: %s\n", error.what());
     return 1;

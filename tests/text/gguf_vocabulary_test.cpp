@@ -9,6 +9,7 @@
 #include "support/error_of.hpp"
 #include "support/temporary_folder.hpp"
 #include "switchyard/base/atomic_file.hpp"
+#include "switchyard/text/chat_template.hpp"
 #include "text/text_samples.hpp"
 
 namespace switchyard::text {
@@ -202,6 +203,18 @@ TEST(GgufVocabulary, CarriesTheChatTemplateAndAllEnds) {
       std::find_if(files.begin(), files.end(), [](const auto& f) { return f.first == "tokenizer_config.json"; });
   ASSERT_NE(config, files.end());
   EXPECT_EQ(Json::parse(config->second)["chat_template"], v.chat_template);
+  // Several by name.
+  std::ofstream(folder.path() / "tokenizer_config.json")
+      << R"({"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]})";
+  const GgufVocabulary several = vocabulary_of(folder.path(), before->vocab_size());
+  EXPECT_EQ(several.chat_template, "d");
+  const NamedFiles back = hugging_face_files(several, "x.gguf");
+  const auto templates = ChatTemplate::load(back, "x.gguf");
+  ASSERT_TRUE(templates);
+  ChatInput input;
+  EXPECT_EQ(templates->render(input).text, "d");
+  input.tools = "[{}]";
+  EXPECT_EQ(templates->render(input).text, "t");
   // A file of its own goes before the key.
   std::ofstream(folder.path() / "chat_template.jinja") << "own";
   EXPECT_EQ(vocabulary_of(folder.path(), before->vocab_size()).chat_template, "own");

@@ -12,6 +12,9 @@ using formats::GgufArray;
 using formats::GgufMetadata;
 
 constexpr const char* kTokenizerJson = "tokenizer.json";
+// Those for other uses, such as tools: the list of their names, and a key of kChatTemplate.NAME for each.
+constexpr const char* kChatTemplate = "tokenizer.chat_template";
+constexpr const char* kMoreTemplates = "tokenizer.chat_templates";
 
 std::string key(const char* name) { return std::string("tokenizer.ggml.") + name; }
 
@@ -76,7 +79,13 @@ text::GgufVocabulary read_gguf_vocabulary(const GgufMetadata& metadata) {
   v.add_bos = metadata.find_boolean(key("add_bos_token"));
   v.add_eos = metadata.find_boolean(key("add_eos_token"));
   v.add_space_prefix = metadata.find_boolean(key("add_space_prefix"));
-  if (const auto* chat = metadata.find_string("tokenizer.chat_template")) v.chat_template = *chat;
+  if (const auto* chat = metadata.find_string(kChatTemplate)) v.chat_template = *chat;
+  if (const auto* names = metadata.find_strings(kMoreTemplates)) {
+    for (const std::string& name : *names) {
+      const auto* more = metadata.find_string(fmt::format("{}.{}", kChatTemplate, name));
+      if (more != nullptr) v.more_templates.emplace_back(name, *more);
+    }
+  }
   return v;
 }
 
@@ -100,7 +109,14 @@ void add_gguf_vocabulary(const text::GgufVocabulary& v, GgufMetadata& metadata) 
   if (v.add_bos) metadata.set(key("add_bos_token"), *v.add_bos);
   if (v.add_eos) metadata.set(key("add_eos_token"), *v.add_eos);
   if (v.add_space_prefix) metadata.set(key("add_space_prefix"), *v.add_space_prefix);
-  if (!v.chat_template.empty()) metadata.set("tokenizer.chat_template", v.chat_template);
+  if (!v.chat_template.empty()) metadata.set(kChatTemplate, v.chat_template);
+  if (v.more_templates.empty()) return;
+  std::vector<std::string> names;
+  for (const auto& [name, source] : v.more_templates) {
+    names.push_back(name);
+    metadata.set(fmt::format("{}.{}", kChatTemplate, name), source);
+  }
+  metadata.set(kMoreTemplates, GgufArray(std::move(names)));
 }
 
 void add_tokenizer_files(const text::NamedFiles& files, GgufMetadata& metadata) {

@@ -30,7 +30,8 @@ struct GgufVocabulary {
   std::vector<std::string> merges;                                   // gpt2: "left right" in order of rank
   std::optional<std::int32_t> bos, eos, eot, eom, unknown, padding;  // ids; eot and eom end a text too
   std::optional<bool> add_bos, add_eos, add_space_prefix;
-  std::string chat_template;  // empty: none
+  std::string chat_template;                                        // empty: none
+  std::vector<std::pair<std::string, std::string>> more_templates;  // name and source of those for other uses
 
   bool operator==(const GgufVocabulary&) const = default;
 };

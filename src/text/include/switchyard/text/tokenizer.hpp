@@ -14,6 +14,12 @@
 
 namespace switchyard::text {
 
+// A stretch of a text, in bytes, that somebody else wrote than the rest: somebody using the program, or the model.
+struct ForeignText {
+  std::size_t begin, end;
+  bool generated;  // by the model
+};
+
 // Ids are 0 to vocab_size() - 1. Const functions are thread-safe.
 class Tokenizer {
  public:
@@ -30,6 +36,15 @@ class Tokenizer {
 
   // The same, but a special token spelt out in the text is text like any other: for text that is not trusted.
   virtual std::vector<std::int32_t> encode_plain(std::string_view text) const { return encode(text); }
+
+  // A text of several authors, such as a rendered conversation. Tokens that stand beside the vocabulary are found as by
+  // encode(), control tokens of a SentencePiece model too, but not where they touch a stretch of `foreign` (ascending,
+  // apart): nobody can write the end of a turn into a message. What the model generated may spell such tokens as are
+  // not special ("<think>"), since it was printed so; what a user wrote, none but spaces and words.
+  virtual std::vector<std::int32_t> encode_mixed(std::string_view text, std::span<const ForeignText> foreign) const {
+    static_cast<void>(foreign);
+    return encode_plain(text);
+  }
 
   // The text of a whole sequence. For the tokenizers made here decode(encode(text)) == text; a published one may
   // normalise. With a tokenizer.json or tiktoken file the text has special tokens spelt out and U+FFFD for what is no
