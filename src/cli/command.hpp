@@ -31,6 +31,8 @@ void add_report(CLI::App& program, Action& action);
 void add_lab(CLI::App& program, Action& action);
 void add_plan(CLI::App& program, Action& action);
 void add_convert(CLI::App& program, Action& action);
+void add_run(CLI::App& program, Action& action);
+void add_template(CLI::App& program, Action& action);
 
 // -t, shared by all commands that compute.
 void add_threads(CLI::App& command, int& threads);

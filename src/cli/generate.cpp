@@ -7,6 +7,7 @@
 
 #include "answer_text.hpp"
 #include "command.hpp"
+#include "sampling_options.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
 #include "switchyard/runtime/engine.hpp"
@@ -157,26 +158,8 @@ void add_generate(CLI::App& program, Action& action) {
   command->add_option("-n,--predict", options->tokens, "Most tokens to generate")
       ->check(CLI::Range(Index{0}, Index{1} << 30))
       ->capture_default_str();
-  command->add_option("-c,--ctx-size", options->context, "Tokens the model sees; 0 = what it was made for")
-      ->check(CLI::Range(Index{0}, Index{1} << 24))
-      ->capture_default_str();
-  command->add_option("-b,--batch-size", options->batch, "Tokens of the prompt read at a time")
-      ->check(CLI::Range(Index{1}, Index{1} << 20))
-      ->capture_default_str();
-  runtime::SamplingConfig& s = options->sampling;
-  const std::vector<CLI::Option*> sampling = {
-      command->add_option("--temp", s.temperature, "Temperature; 0 = always the likeliest token")
-          ->capture_default_str(),
-      command->add_option("--top-k", s.top_k, "Keep the k likeliest tokens; 0 = all")->capture_default_str(),
-      command->add_option("--top-p", s.top_p, "Keep the likeliest tokens that make up p; 1 = all")
-          ->capture_default_str(),
-      command->add_option("--min-p", s.min_p, "Keep tokens at least this likely against the likeliest; 0 = all")
-          ->capture_default_str(),
-      command->add_option("--repeat-penalty", s.repeat_penalty, "Penalty on tokens seen lately; 1 = none")
-          ->capture_default_str(),
-      command->add_option("--repeat-last-n", s.repeat_last, "How many tokens back the penalty looks")
-          ->capture_default_str(),
-      command->add_option("-s,--seed", s.seed, "Same seed, same text")->capture_default_str()};
+  add_context(*command, options->context, options->batch);
+  const std::vector<CLI::Option*> sampling = add_sampling(*command, options->sampling);
   runtime::BeamOptions& beam = options->beam;
   beam.beams = 1;
   const std::vector<CLI::Option*> beams = {
@@ -190,8 +173,7 @@ void add_generate(CLI::App& program, Action& action) {
       command->add_flag("--early-stopping", beam.early_stopping,
                         "Of a beam search: stop once as many texts as beams have ended")};
   command->add_flag("--no-echo", options->no_echo, "Do not print the prompt before its continuation");
-  command->add_flag("--allow-non-causal", options->allow_non_causal,
-                    "Generate also with a model whose routing looks at later tokens (expert choice)");
+  add_allow_non_causal(*command, options->allow_non_causal);
   add_threads(*command, options->threads);
   add_json(*command, options->json);
   command->footer(

@@ -31,6 +31,7 @@ int run(int argc, char** argv) {
   cli::Action action;
   cli::add_train(program, action);
   cli::add_generate(program, action);
+  cli::add_run(program, action);
   cli::add_perplexity(program, action);
   cli::add_inspect(program, action);
   cli::add_doctor(program, action);
@@ -41,6 +42,7 @@ int run(int argc, char** argv) {
   cli::add_lab(program, action);
   cli::add_plan(program, action);
   cli::add_convert(program, action);
+  cli::add_template(program, action);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

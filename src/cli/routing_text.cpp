@@ -77,6 +77,34 @@ std::string load_table(const observe::RoutingProfile& profile) {
   return text;
 }
 
+std::string answer_table(const observe::RoutingProfile& profile) {
+  if (profile.layers().empty())
+    return "There is no routing to show: no answer yet, one of a single token, or a dense model.\n";
+  std::size_t width = 7;
+  for (const auto& [index, layer] : profile.layers()) width = std::max(width, bar_width(layer.statistics));
+  std::string text = fmt::format("{} tokens\nlayer  {:<{}}  entropy  experts by share of the work\n",
+                                 profile.layers().begin()->second.statistics.tokens, "experts", width);
+  for (const auto& [index, layer] : profile.layers()) {
+    const moe::RoutingStatistics& s = layer.statistics;
+    std::vector<std::pair<Index, std::size_t>> by_load;
+    Index total = 0;
+    for (std::size_t e = 0; e < s.load_E.size(); ++e) {
+      by_load.emplace_back(-s.load_E[e], e);
+      total += s.load_E[e];
+    }
+    std::sort(by_load.begin(), by_load.end());
+    std::vector<std::string> names;
+    for (std::size_t i = 0; i < std::min(kNamed, by_load.size()) && by_load[i].first < 0; ++i) {
+      names.push_back(fmt::format("{} ({:.0f}%)", by_load[i].second,
+                                  -100.0 * static_cast<double>(by_load[i].first) / static_cast<double>(total)));
+    }
+    const double most = std::log(static_cast<double>(s.load_E.size()));
+    text += fmt::format("{:>5}  {}{:{}}  {:>6.0f}%  {}\n", index, bars(s), "", width - bar_width(s),
+                        most == 0.0 ? 100.0 : 100.0 * s.mean_entropy() / most, fmt::join(names, ", "));
+  }
+  return text;
+}
+
 std::string domain_table(const observe::RoutingProfile& profile) {
   const auto& domains = profile.domains();
   if (domains.size() < 2) return {};

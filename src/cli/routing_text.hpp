@@ -12,6 +12,8 @@ namespace switchyard::cli {
 
 // A line a layer: a bar an expert, MaxVio, entropy, who is busiest and who is dead. Names the troubles below it.
 std::string load_table(const observe::RoutingProfile& profile);
+// For a text of a few tokens: a line a layer with a bar an expert, and which experts worked most.
+std::string answer_table(const observe::RoutingProfile& profile);
 // A line a layer and domain: the experts that prefer it. Empty where there is one domain only.
 std::string domain_table(const observe::RoutingProfile& profile);
 // The tokens that each expert likes most, for one layer.

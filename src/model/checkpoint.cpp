@@ -24,15 +24,26 @@ using autograd::ParameterRole;
 using formats::JsonConfig;
 using formats::TensorFiles;
 
+// `config` is the text of a GGUF file's config.
 std::unique_ptr<text::Tokenizer> tokenizer_of(const fs::path& path, const TensorFiles& files,
-                                              const FolderConfig& read) {
+                                              const std::string& config) {
   if (files.gguf() == nullptr) return text::load_tokenizer(path);
-  text::NamedFiles named = gguf_tokenizer_files(*files.gguf(), read.text);
-  named.emplace_back(kConfigFile, read.text);
+  text::NamedFiles named = gguf_tokenizer_files(*files.gguf(), config);
+  named.emplace_back(kConfigFile, config);
   auto tokenizer = text::load_tokenizer(named, files.gguf()->file());
   if (!tokenizer)
     fail(ErrorKind::kNotFound, "{}: no tokenizer: key tokenizer.ggml.model is \"none\" or missing", path.string());
   return tokenizer;
+}
+
+// A file of a vocabulary alone, or of a model of a kind that does not run here, has a tokenizer all the same.
+std::string config_beside_tokenizer(const TensorFiles& files) {
+  try {
+    return read_gguf_config(files).text;
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kUnsupported && error.kind() != ErrorKind::kBadInput) throw;
+    return "{}";
+  }
 }
 
 // The parameters in the order of the rows that the model was made from.
@@ -167,7 +178,7 @@ ModelConfig load_model_config(const fs::path& path) { return read_model_config(p
 std::unique_ptr<text::Tokenizer> load_model_tokenizer(const fs::path& path) {
   if (!is_gguf_file(path)) return text::load_tokenizer(path);
   const TensorFiles files = TensorFiles::open(path);
-  return tokenizer_of(path, files, read_gguf_config(files));
+  return tokenizer_of(path, files, config_beside_tokenizer(files));
 }
 
 const text::Tokenizer& require_tokenizer(const std::unique_ptr<text::Tokenizer>& tokenizer, const fs::path& path) {
@@ -176,6 +187,12 @@ const text::Tokenizer& require_tokenizer(const std::unique_ptr<text::Tokenizer>&
     fail(ErrorKind::kNotFound, "{}: the tokenizer was not there when the model was loaded", path.string());
   }
   return *tokenizer;
+}
+
+std::optional<text::ChatTemplate> load_model_chat_template(const fs::path& path) {
+  if (!is_gguf_file(path)) return text::ChatTemplate::load(path);
+  const TensorFiles files = TensorFiles::open(path);
+  return text::ChatTemplate::load(gguf_tokenizer_files(*files.gguf(), config_beside_tokenizer(files)), path.string());
 }
 
 LoadedModel load_model(const fs::path& path, const LoadOptions& options) {
@@ -188,7 +205,7 @@ LoadedModel load_model(const fs::path& path, const LoadOptions& options) {
   WeightFiles weights(files, read.scale_block, options.mapped);
   const std::vector<PlannedParameter> plan = plan_load(read, rows, files, weights);
   std::unique_ptr<text::Tokenizer> tokenizer =
-      tokenizer_if_any([&] { return tokenizer_of(path, files, read); }, path, read.config.vocab);
+      tokenizer_if_any([&] { return tokenizer_of(path, files, read.text); }, path, read.config.vocab);
 
   Transformer transformer(read.config, ParameterMemory::kNone);
   const std::span<Parameter* const> parameters = transformer.parameters();

@@ -22,6 +22,17 @@ std::shared_ptr<Engine> Engine::load(const std::filesystem::path& path, bool map
 
 const text::Tokenizer& Engine::tokenizer() const { return model::require_tokenizer(tokenizer_, folder_); }
 
+std::optional<text::ChatTemplate> Engine::chat_template() const {
+  auto found = model::load_model_chat_template(folder_);
+  if (found && tokenizer_ != nullptr) add_special_texts(*found, *tokenizer_);
+  return found;
+}
+
+void add_special_texts(text::ChatTemplate& chat_template, const text::Tokenizer& tokenizer) {
+  if (const auto id = tokenizer.bos_id()) chat_template.add_special("bos_token", tokenizer.token_text(*id));
+  if (const auto id = tokenizer.eos_id()) chat_template.add_special("eos_token", tokenizer.token_text(*id));
+}
+
 Session::Session(model::Transformer& transformer, Index capacity, Index chunk)
     : transformer_(&transformer),
       cache_(transformer.config(), capacity == 0 ? transformer.config().max_positions : capacity),
@@ -49,6 +60,18 @@ std::span<const float> Session::append(std::span<const std::int32_t> ids) {
     run(std::span(tokens_).last(static_cast<std::size_t>(kept)));
   }
   return logits();
+}
+
+Index Session::rewind(Index count) {
+  const auto length = static_cast<Index>(tokens_.size());
+  if (count >= length) return length;
+  const bool whole = cache_.length() == length;
+  const bool same_keys = model::reads_long_text(config(), length) == model::reads_long_text(config(), count);
+  const Index kept = whole && same_keys ? std::max<Index>(0, count) : 0;
+  cache_.truncate(kept);
+  tokens_.resize(static_cast<std::size_t>(kept));
+  logits_ = Tensor();
+  return kept;
 }
 
 std::span<const float> Session::logits() const {

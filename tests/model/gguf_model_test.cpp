@@ -414,6 +414,32 @@ TEST(Convert, OurOwnModelsAndTokenizersGoThere) {
   }
 }
 
+TEST(GgufTokenizer, NeedsNoModelThatRunsHere) {
+  std::vector<std::string> tokens = {"<unk>", "<s>", "</s>"};
+  std::vector<std::int32_t> types = {2, 3, 3};
+  for (int byte = 0; byte < 256; ++byte) {
+    tokens.push_back(fmt::format("<0x{:02X}>", byte));
+    types.push_back(6);
+  }
+  for (const char* token : {"\u2581", "a"}) {
+    tokens.emplace_back(token);
+    types.push_back(1);
+  }
+  GgufMetadata metadata;
+  metadata.set("general.architecture", std::string("some-other-kind"));
+  metadata.set("tokenizer.ggml.model", std::string("llama"));
+  metadata.set("tokenizer.ggml.tokens", formats::GgufArray(tokens));
+  metadata.set("tokenizer.ggml.scores", formats::GgufArray(std::vector<float>(tokens.size())));
+  metadata.set("tokenizer.ggml.token_type", formats::GgufArray(types));
+  const TemporaryFolder folder;
+  formats::write_gguf(folder / "vocabulary.gguf", metadata, {});
+  const auto tokenizer = load_model_tokenizer(folder / "vocabulary.gguf");
+  EXPECT_EQ(tokenizer->vocab_size(), 261);
+  EXPECT_EQ(tokenizer->decode(tokenizer->encode_plain("a word")), "a word");
+  EXPECT_THAT(error_of(ErrorKind::kUnsupported, [&] { load_model(folder / "vocabulary.gguf"); }),
+              HasSubstr("some-other-kind"));
+}
+
 TEST(Convert, EightBits) {
   const TemporaryFolder folder;
   const Converted made = convert_to_gguf(golden("mixtral/stacked-tied"), folder / "m.gguf", {.type = DType::kQ80});

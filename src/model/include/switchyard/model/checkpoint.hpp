@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "switchyard/model/transformer.hpp"
+#include "switchyard/text/chat_template.hpp"
 #include "switchyard/text/tokenizer.hpp"
 
 namespace switchyard::model {
@@ -41,6 +42,10 @@ std::unique_ptr<text::Tokenizer> load_model_tokenizer(const std::filesystem::pat
 // say.
 const text::Tokenizer& require_tokenizer(const std::unique_ptr<text::Tokenizer>& tokenizer,
                                          const std::filesystem::path& path);
+
+// Only the chat template, of a folder or a GGUF file. Throws as text::ChatTemplate::load(); nothing where there is
+// none.
+std::optional<text::ChatTemplate> load_model_chat_template(const std::filesystem::path& path);
 
 // Writes into `folder`, which must exist and hold no other model (a caller that wants all or nothing passes
 // AtomicDirectory::path()). tokenizer may be null. Returns the model_type that was written: the first family that

@@ -11,6 +11,7 @@
 
 #include "switchyard/model/transformer.hpp"
 #include "switchyard/runtime/sampler.hpp"
+#include "switchyard/text/chat_template.hpp"
 #include "switchyard/text/tokenizer.hpp"
 
 namespace switchyard::runtime {
@@ -27,6 +28,8 @@ class Engine {
   // Throws kNotFound where the folder has no tokenizer.
   const text::Tokenizer& tokenizer() const;
   bool has_tokenizer() const { return tokenizer_ != nullptr; }
+  // The model's own, with the texts of its begin and end tokens. Nothing where it has none.
+  std::optional<text::ChatTemplate> chat_template() const;
   const std::filesystem::path& folder() const { return folder_; }
   const std::string& family() const { return family_; }
 
@@ -37,6 +40,9 @@ class Engine {
   std::filesystem::path folder_;
   std::string family_;
 };
+
+// Gives the template the tokenizer's begin and end tokens, where it has none of its own.
+void add_special_texts(text::ChatTemplate& chat_template, const text::Tokenizer& tokenizer);
 
 // One sequence with its KV cache. The transformer must outlive it. Use from one thread at a time; sessions of one
 // transformer may run side by side.
@@ -50,6 +56,10 @@ class Session {
   // the older half of the sequence is forgotten and the rest is computed again, so that generation can go on.
   // Throws kBadInput for ids out of range.
   std::span<const float> append(std::span<const std::int32_t> ids);
+  // Forgets the tokens behind the first `count`, if there are so many, so that another text can follow them. Returns
+  // how many are kept: fewer than asked for, or none, where what is cached does not hold for the shorter text (the
+  // older half was forgotten, or its keys were rotated for a long text). There are no logits until the next append().
+  Index rewind(Index count);
   // What the last append() returned. kInternal before the first.
   std::span<const float> logits() const;
 
