@@ -56,6 +56,14 @@ bool has_whole_blocks(const TensorPlace& place, DType dtype) {
   return contiguous && place.file_cols % block == 0 && place.first_col % block == 0 && length % block == 0;
 }
 
+// Without axes of one index in front, which a GGUF tensor has or has not: converters write a vector as the matrix of
+// one row that it was in the published file, and llama.cpp's quantiser then without.
+Shape inner(const Shape& shape) {
+  std::span<const Index> dims = shape.dims();
+  while (!dims.empty() && dims.front() == 1) dims = dims.subspan(1);
+  return Shape(dims);
+}
+
 }  // namespace
 
 void decode(const WeightView& weight, std::span<float> to) {
@@ -104,7 +112,7 @@ void WeightFiles::refuse(ErrorKind kind, const std::string& name, const std::str
 void WeightFiles::check(const TensorPlace& place, std::set<std::string, std::less<>>& used) const {
   const auto check_shape = [&](const std::string& name, const Shape& expected) {
     const Shape& found = files_->info(name).shape;
-    if (found != expected)
+    if (found != expected && !(files_->gguf() != nullptr && inner(found) == inner(expected)))
       refuse(ErrorKind::kBadInput, name,
              fmt::format("found shape {}, expected {} by {}", found.to_string(), expected.to_string(), asked_by()));
   };

@@ -32,6 +32,7 @@ const std::set<std::string> kOnlyOurs = {"dbrx/not-normalised",
                                          "deepseek_v3/no-q-lora",
                                          "deepseek/every-second",
                                          "deepseek_v3/half-split",
+                                         "ernie4_5_moe/interval",
                                          "gpt_oss/clamped-bfloat16",
                                          "mixtral/window",
                                          "olmoe/clip-gqa-norm",
@@ -44,13 +45,7 @@ const std::set<std::string> kOnlyOurs = {"dbrx/not-normalised",
                                          "qwen3/bias-window",
                                          "qwen3_moe/bias-dense-rows"};
 
-// Families that have no table of GGUF names.
-constexpr const char* kWithoutTable[] = {"ernie4_5_moe/", "minimax_m2/"};
-
-bool only_ours(const std::string& name) {
-  return kOnlyOurs.count(name) != 0 || std::any_of(std::begin(kWithoutTable), std::end(kWithoutTable),
-                                                   [&](const char* family) { return name.starts_with(family); });
-}
+bool only_ours(const std::string& name) { return kOnlyOurs.count(name) != 0; }
 
 std::vector<float> logits_of(const fs::path& path, const std::vector<std::int32_t>& ids, bool stored) {
   LoadedModel model = load_model(path, {.stored = stored});
@@ -346,6 +341,88 @@ TEST_F(GgufLayouts, BadInputIsNamed) {
               HasSubstr("I32"));
 }
 
+TEST_F(GgufLayouts, WhatMiniMaxAndErnieCannotDoIsNamed) {
+  const auto expect_refused = [&](ErrorKind kind, const char* model, const std::string& key, const GgufValue& value) {
+    const std::string text = message(kind, model, [&](Contents& c) {
+      strip(c);
+      c.metadata.set(key, value);
+    });
+    EXPECT_THAT(text, HasSubstr(key));
+  };
+  for (const auto& [model, architecture, gating] :
+       {std::tuple("minimax_m2/base", std::string("minimax-m2."), 1U),
+        std::tuple("ernie4_5_moe/base", std::string("ernie4_5-moe."), 2U)}) {
+    expect_refused(ErrorKind::kUnsupported, model, architecture + "expert_gating_func", gating);
+    expect_refused(ErrorKind::kUnsupported, model, architecture + "expert_weights_scale", 2.5F);
+    expect_refused(ErrorKind::kUnsupported, model, architecture + "expert_weights_norm", false);
+  }
+  for (const std::uint32_t turned : {7U, 12U}) {
+    EXPECT_THAT(message(ErrorKind::kBadInput, "minimax_m2/base",
+                        [&](Contents& c) {
+                          strip(c);
+                          c.metadata.set("minimax-m2.rope.dimension_count", turned);
+                        }),
+                HasSubstr(fmt::format("found {}, expected an even number up to head_dim (10)", turned)));
+  }
+  for (const std::string key :
+       {"interleave_moe_layer_step", "leading_dense_block_count", "expert_feed_forward_length"}) {
+    const std::string text = message(ErrorKind::kBadInput, "ernie4_5_moe/base", [&](Contents& c) {
+      strip(c);
+      c.metadata.erase("ernie4_5-moe." + key);
+    });
+    EXPECT_THAT(text, HasSubstr("ernie4_5-moe." + key));
+  }
+  expect_refused(ErrorKind::kBadInput, "ernie4_5_moe/base", "ernie4_5-moe.expert_shared_feed_forward_length", 15U);
+  expect_refused(ErrorKind::kBadInput, "ernie4_5_moe/base", "ernie4_5-moe.expert_feed_forward_length", 0U);
+}
+
+TEST_F(GgufLayouts, KeysOfMiniMaxAndErnieThatMayBeAbsent) {
+  expect_reads("minimax_m2/base", [](Contents& c) {
+    strip(c);
+    c.metadata.erase("minimax-m2.expert_gating_func");
+    c.metadata.erase("minimax-m2.expert_feed_forward_length");
+  });
+  expect_reads("ernie4_5_moe/base", [](Contents& c) {
+    strip(c);
+    c.metadata.erase("ernie4_5-moe.expert_shared_feed_forward_length");
+    // The bias as it was published, a matrix of one row.
+    for (auto& [name, tensor] : c.tensors) {
+      if (name.ends_with("exp_probs_b.bias")) tensor.reshape({1, tensor.numel()});
+    }
+  });
+  expect_reads("ernie4_5_moe/base", [](Contents& c) {
+    strip(c);
+    c.metadata.erase("ernie4_5-moe.expert_shared_count");
+  });
+}
+
+TEST_F(GgufLayouts, ErnieHasExpertsOnEverySecondLayer) {
+  const auto row = [](bool experts) {
+    LayerConfig layer = experts ? moe_layer(2, 1, 4, 4, 2, 6) : dense_layer(2, 1, 4, 20);
+    layer.attention.rope_pairing = kernels::RopePairing::kInterleaved;
+    if (experts) {
+      layer.moe->router.normalise = "sum";
+      layer.moe->router.selection_bias = true;
+      layer.moe->shared = {.hidden = 12};
+    }
+    return layer;
+  };
+  Transformer transformer(model_of(24, 8, {row(false), row(false), row(false), row(true), row(false), row(true)}));
+  randomize(transformer, 5);
+  const fs::path model = folder_ / "model", file = folder_ / "m.gguf", stripped = folder_ / "stripped.gguf";
+  fs::create_directory(model);
+  EXPECT_EQ(save_model(model, transformer, nullptr), "ernie4_5_moe");
+  EXPECT_EQ(convert_to_gguf(model, file, {}).architecture, "ernie4_5-moe");
+  Contents contents = read_contents(file);
+  strip(contents);
+  EXPECT_EQ(contents.metadata.integer("ernie4_5-moe.interleave_moe_layer_step"), 2);
+  EXPECT_EQ(contents.metadata.integer("ernie4_5-moe.leading_dense_block_count"), 3);
+  write_contents(stripped, contents);
+  expect_same_parameters(model, stripped);
+  EXPECT_EQ(load_model_config(stripped).layers.size(), 6U);
+  EXPECT_TRUE(load_model_config(stripped).layers[5].moe.has_value());
+}
+
 TEST_F(GgufLayouts, KeysThatWereChangedHoldAgainstTheConfigBesideThem) {
   const fs::path file = folder_ / "model.gguf", changed = folder_ / "changed.gguf";
   convert_to_gguf(golden("mixtral/base"), file, {});
@@ -373,7 +450,7 @@ TEST(Convert, RefusesWhatGgufCannotSayAndNamesIt) {
   for (const auto& [name, expected] :
        {std::pair("mixtral/window", "attention.window is 6 and 0"), std::pair("deepseek/every-second", "layer 2"),
         std::pair("qwen3_moe/bias-dense-rows", "layers.0.ffn.gate"), std::pair("dbrx/not-normalised", "normalise"),
-        std::pair("phimoe/short", "long_mscale")}) {
+        std::pair("phimoe/short", "long_mscale"), std::pair("ernie4_5_moe/interval", "layer 4")}) {
     const std::string text = error_of(ErrorKind::kUnsupported, [&] { convert_to_gguf(golden(name), file); });
     EXPECT_THAT(text, HasSubstr(expected)) << name;
     EXPECT_THAT(text, HasSubstr("--own-architecture"));

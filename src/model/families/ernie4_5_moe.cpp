@@ -2,6 +2,7 @@
 // a gate, RoPE of neighbouring elements. Baidu 2025, "ERNIE 4.5 technical report"; transformers/models/ernie4_5_moe.
 
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "common.hpp"
 #include "ernie4_5_moe_names.hpp"
@@ -52,7 +53,27 @@ ModelConfig read_config(const formats::JsonConfig& json) {
   return config;
 }
 
+// Which layers have experts: every `interval`-th from `start` to `end`, -1 for the last of them. What other patterns
+// there are, these do not say: the config then reads otherwise.
+struct ExpertLayers {
+  Index start = 0, end = -1, interval = 1;
+};
+ExpertLayers expert_layers(const ModelConfig& config) {
+  std::vector<Index> with;
+  for (std::size_t i = 0; i < config.layers.size(); ++i) {
+    if (config.layers[i].moe) with.push_back(static_cast<Index>(i));
+  }
+  if (with.empty()) return {};
+  ExpertLayers said;
+  said.start = with.front();
+  if (with.size() > 1) said.interval = with[1] - with[0];
+  if ((said.start + 1) % said.interval != 0) said.interval = 1;
+  if (with.back() + said.interval < static_cast<Index>(config.layers.size())) said.end = with.back();
+  return said;
+}
+
 nlohmann::ordered_json write_config(const ModelConfig& config) {
+  const ExpertLayers where = expert_layers(config);
   const moe::MoeConfig moe = experts_of(config);
   nlohmann::ordered_json json = decoder_json(config);
   json["intermediate_size"] = dense_hidden(config);
@@ -60,9 +81,9 @@ nlohmann::ordered_json write_config(const ModelConfig& config) {
   json["moe_k"] = moe.router.top_k;
   json["moe_intermediate_size"] = moe.expert.hidden;
   json["moe_num_shared_experts"] = moe.expert.hidden == 0 ? 0 : moe.shared.hidden / moe.expert.hidden;
-  json["moe_layer_start_index"] = leading_dense_layers(config);
-  json["moe_layer_end_index"] = -1;
-  json["moe_layer_interval"] = 1;
+  json["moe_layer_start_index"] = where.start;
+  json["moe_layer_end_index"] = where.end;
+  json["moe_layer_interval"] = where.interval;
   json["moe_norm_min"] = kNormMin;
   json["use_bias"] = false;
   return json;

@@ -82,6 +82,17 @@ constexpr std::array kGrokScales = {
     GgufKey{"logit_scale", "output_multiplier_scale", Type::kNumber, false},
     GgufKey{"attn_logit_softcapping", "max_attn_value", Type::kNumber, false},
 };
+// Which layers have experts; converters always write both.
+constexpr std::array kErnieExperts = {
+    GgufKey{"expert_count", "moe_num_experts"},
+    GgufKey{"expert_used_count", "moe_k"},
+    GgufKey{"expert_feed_forward_length", "moe_intermediate_size"},
+    GgufKey{"expert_shared_count", "moe_num_shared_experts", Type::kSize, false},
+    GgufKey{"leading_dense_block_count", "moe_layer_start_index"},
+    GgufKey{"interleave_moe_layer_step", "moe_layer_interval"},
+};
+constexpr auto kErnieKeys = join_keys(kDense, kErnieExperts);
+
 constexpr auto kOlmoeKeys = join_keys(kDense, kTopK, kExperts);
 constexpr auto kGrokKeys = join_keys(kOlmoeKeys, kGrokScales);
 
@@ -116,6 +127,11 @@ constexpr auto kPhimoeTensors =
 constexpr auto kGraniteTensors = join(kGgufGlobalNames, kGgufPairedAttention, kGgufFfnNorm, kGgufExperts);
 constexpr auto kGrokTensors =
     join(kGgufGlobalNames, kGgufPlainAttention, kGgufFfnNorm, kGgufExperts, kGgufSingleExperts, kGgufGrok);
+constexpr auto kMinimaxTensors = join(kGgufGlobalNames, kGgufPlainAttention, kGgufFusedToo, kGgufHeadNorms,
+                                      kGgufFfnNorm, kGgufExperts, kGgufSelectionBias);
+// RoPE of neighbours in the published weights too: rows stay where they are.
+constexpr auto kErnieTensors = join(kGgufGlobalNames, kGgufPlainAttention, kGgufFusedToo, kGgufFfnNorm, kGgufDense,
+                                    kGgufExperts, kGgufShared, kGgufSelectionBias);
 constexpr auto kDbrxTensors = join(kGgufGlobalNames, kGgufFusedAttention, kGgufExperts, kGgufDbrx);
 
 bool always(const GgufReading&) { return true; }
@@ -374,6 +390,54 @@ void write_dbrx(GgufWriting& writing) {
   writing.number("attention.layer_norm_epsilon", 1e-5);
 }
 
+// Both divide the weights by their sum, and llama.cpp does whatever the keys say.
+void expect_divided_weights(const GgufReading& reading) {
+  expect_one(reading, "expert_weights_scale");
+  if (!reading.find_flag("expert_weights_norm").value_or(true))
+    fail(ErrorKind::kUnsupported, "{}: key {}: found false, only true is supported", reading.metadata().file(),
+         reading.key("expert_weights_norm"));
+}
+
+void read_minimax(GgufReading& reading) {
+  read_attention(reading);
+  reading.config.erase("partial_rotary_factor");
+  reading.set("rotary_dim", reading.find_size("rope.dimension_count").value_or(head_dim_of(reading)));
+  if (const auto width = reading.find_size("expert_feed_forward_length")) reading.set("intermediate_size", *width);
+  expect_gating(reading, kSigmoid);
+  expect_divided_weights(reading);
+}
+
+void write_minimax(GgufWriting& writing) {
+  write_attention(writing);
+  writing.size("rope.dimension_count", writing.at("rotary_dim").get<Index>());
+  writing.size("expert_feed_forward_length", writing.at("intermediate_size").get<Index>());
+  writing.size("expert_gating_func", kSigmoid);
+}
+
+void read_ernie(GgufReading& reading) {
+  read_attention(reading);
+  expect_gating(reading, kSoftmax);
+  expect_divided_weights(reading);
+  // The width of all shared experts together decides, as in llama.cpp; without it their number.
+  Index shared = reading.find_size("expert_shared_count").value_or(0);
+  if (const auto all = reading.find_size("expert_shared_feed_forward_length")) {
+    const Index one = reading.size("expert_feed_forward_length");
+    if (one < 1) reading.metadata().refuse(reading.key("expert_feed_forward_length"), "1 or more");
+    if (*all < 0 || *all % one != 0)
+      reading.metadata().refuse(reading.key("expert_shared_feed_forward_length"),
+                                fmt::format("a multiple of expert_feed_forward_length ({})", one));
+    shared = *all / one;
+  }
+  reading.set("moe_num_shared_experts", shared);
+}
+
+void write_ernie(GgufWriting& writing) {
+  write_attention(writing);
+  const Index shared = writing.at("moe_num_shared_experts").get<Index>();
+  if (shared > 0)
+    writing.size("expert_shared_feed_forward_length", shared * writing.at("moe_intermediate_size").get<Index>());
+}
+
 constexpr std::string_view kIgnored[] = {"rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight",
                                          // the second form of a matrix that is there in its first one
                                          "*.attn_k_b.weight", "*.attn_v_b.weight"};
@@ -399,6 +463,8 @@ const std::array kArchitectures = {
     GgufArchitecture{"phimoe", &kPhimoe, always, kMixtralKeys, kPhimoeTensors, read_phimoe, write_phimoe},
     GgufArchitecture{"granitemoe", &kGraniteMoe, always, kGraniteKeys, kGraniteTensors, read_granite, write_attention},
     GgufArchitecture{"glm4moe", &kGlm4Moe, always, kGlm4Keys, kGlm4Tensors, read_glm4, write_glm4},
+    GgufArchitecture{"minimax-m2", &kMinimaxM2, always, kMixtralKeys, kMinimaxTensors, read_minimax, write_minimax},
+    GgufArchitecture{"ernie4_5-moe", &kErnieMoe, always, kErnieKeys, kErnieTensors, read_ernie, write_ernie},
 };
 
 }  // namespace

@@ -118,7 +118,6 @@ inline constexpr std::array kGgufShared = {
     TensorRule{"layers.{i}.moe.shared.down", "blk.{i}.ffn_down_shexp.weight"},
 };
 
-// A vector; converters before August 2024 wrote a matrix of one row.
 inline constexpr std::array kGgufSharedGate = {
     TensorRule{"layers.{i}.moe.shared_gate", "blk.{i}.ffn_gate_inp_shexp.weight"},
 };
