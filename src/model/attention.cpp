@@ -9,8 +9,20 @@ using autograd::Parameter;
 using autograd::Tape;
 using autograd::Value;
 
-Attention::Attention(Index layer, const AttentionConfig& config, const AttentionParameters& parameters)
-    : layer_(layer), config_(&config), p_(parameters) {
+void attend(const kernels::AttentionShape& shape, ConstMatrix q, ConstMatrix k, ConstMatrix v,
+            std::span<const float> sink_H, Matrix out, bool one_by_one) {
+  if (!one_by_one) return kernels::attention_forward(shape, q, k, v, sink_H, out, {});
+  kernels::AttentionShape one = shape;
+  one.queries = 1;
+  for (Index i = 0; i < shape.queries; ++i) {
+    one.keys = shape.keys - shape.queries + i + 1;
+    kernels::attention_forward(one, q.slice_rows(i, 1), k.slice_rows(0, one.keys), v.slice_rows(0, one.keys), sink_H,
+                               out.slice_rows(i, 1), {});
+  }
+}
+
+Attention::Attention(Index cache_row, const AttentionConfig& config, const AttentionParameters& parameters)
+    : cache_row_(cache_row), config_(&config), p_(parameters) {
   const Index rotary = rotary_elements(config);
   rope_ = kernels::rope_table(rotary, config.rope_theta, config.rope_scaling, false);
   long_rope_ = kernels::rope_table(rotary, config.rope_theta, config.rope_scaling, true);
@@ -61,17 +73,17 @@ Value Attention::plain_cached(const Value& queries, const Value& new_keys, const
   const auto append = [past](const Value& rows, Tensor& cached) {
     kernels::copy_matrix(rows.matrix(), cached.matrix().slice_rows(past, rows.tensor().shape()[0]));
   };
-  Tensor& keys = pass.cache->keys(layer_);
-  Tensor& values = pass.cache->values(layer_);
+  Tensor& keys = pass.cache->keys(cache_row_);
+  Tensor& values = pass.cache->values(cache_row_);
   append(new_keys, keys);
   append(new_values, values);
   kernels::AttentionShape whole = shape(pass);
   whole.keys = past + whole.queries;
   Tensor out = Tensor::uninitialized(DType::kF32, queries.tensor().shape());
-  kernels::attention_forward(whole, queries.matrix(), std::as_const(keys).matrix().slice_rows(0, whole.keys),
-                             std::as_const(values).matrix().slice_rows(0, whole.keys),
-                             p_.sinks == nullptr ? std::span<const float>{} : std::as_const(p_.sinks->value).f32(),
-                             out.matrix(), {});
+  attend(whole, queries.matrix(), std::as_const(keys).matrix().slice_rows(0, whole.keys),
+         std::as_const(values).matrix().slice_rows(0, whole.keys),
+         p_.sinks == nullptr ? std::span<const float>{} : std::as_const(p_.sinks->value).f32(), out.matrix(),
+         pass.one_by_one);
   return Value(std::move(out));
 }
 

@@ -154,7 +154,8 @@ nlohmann::ordered_json config_json(const Family& family, const ModelConfig& conf
 
 // Stores of the experts' views, which every forward pass would have to make anew.
 void keep_expert_stores(Transformer& transformer) {
-  const std::vector<LayerConfig>& layers = transformer.config().layers;
+  std::vector<LayerConfig> layers = transformer.config().layers;
+  if (transformer.config().prediction) layers.push_back(transformer.config().prediction->layer);
   for (std::size_t i = 0; i < layers.size(); ++i) {
     if (!layers[i].moe) continue;
     const auto part = [&](const char* name) {
@@ -201,6 +202,7 @@ LoadedModel load_model(const fs::path& path, const LoadOptions& options) {
   if (!gguf) read = read_folder_config(path);
   const TensorFiles files = TensorFiles::open(path);
   if (gguf) read = read_gguf_config(files);
+  if (options.prediction) add_prediction(read, files, path);
   const std::vector<ParameterRow> rows = parameter_table(read.config);
   WeightFiles weights(files, read.scale_block, options.mapped);
   const std::vector<PlannedParameter> plan = plan_load(read, rows, files, weights);

@@ -101,9 +101,7 @@ void ModelConfig::validate(const std::string& where) const {
     fail(ErrorKind::kBadInput, "{}.dropout: {}, expected a number from 0 to below 1", where, dropout);
   if (layers.empty()) fail(ErrorKind::kBadInput, "{}.layers: none, expected at least one", where);
   Index logits_before = 0;  // of the MoE layer before
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    const LayerConfig& layer = layers[i];
-    const std::string row = fmt::format("{}.layers[{}]", where, i);
+  const auto check_layer = [&](const LayerConfig& layer, const std::string& row) {
     validate_attention(layer.attention, row + ".attention");
     if (layer.dense.has_value() == layer.moe.has_value())
       fail(ErrorKind::kBadInput, "{}: {}, expected either a dense or a MoE feed-forward network", row,
@@ -120,7 +118,12 @@ void ModelConfig::validate(const std::string& where) const {
       check_size(row + ".moe.expert.hidden", layer.moe->expert.hidden);
       if (layer.moe->shared.hidden != 0) check_size(row + ".moe.shared.hidden", layer.moe->shared.hidden);
     }
-  }
+  };
+  for (std::size_t i = 0; i < layers.size(); ++i) check_layer(layers[i], fmt::format("{}.layers[{}]", where, i));
+  if (!prediction) return;
+  check_layer(prediction->layer, where + ".prediction.layer");
+  if (prediction->layer.moe && prediction->layer.moe->router.residual)
+    fail(ErrorKind::kUnsupported, "{}.prediction.layer.moe.router.residual: true, expected false", where);
 }
 
 Index rotary_elements(const AttentionConfig& attention) {
@@ -175,10 +178,11 @@ ParameterCounts count_rows(const std::vector<ParameterRow>& rows, bool tied_embe
 }
 
 ParameterCounts count_parameters(const ModelConfig& config) {
-  return count_rows(parameter_table(config), config.tied_embeddings,
-                    [&](const ParameterRow& row) -> const moe::RouterConfig& {
-                      return config.layers[static_cast<std::size_t>(row.layer)].moe->router;
-                    });
+  return count_rows(
+      parameter_table(config), config.tied_embeddings, [&](const ParameterRow& row) -> const moe::RouterConfig& {
+        const auto layer = static_cast<std::size_t>(row.layer);
+        return (layer < config.layers.size() ? config.layers[layer] : config.prediction->layer).moe->router;
+      });
 }
 
 }  // namespace switchyard::model

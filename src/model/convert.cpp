@@ -25,15 +25,23 @@ using Json = nlohmann::ordered_json;
 
 // What is converted.
 struct Source {
-  explicit Source(const fs::path& from)
+  // prediction: with the first layer for multi-token prediction, if `from` has one.
+  Source(const fs::path& from, const std::function<bool(const Family&)>& prediction)
       : path(from),
         files(TensorFiles::open(from)),
-        read(files.gguf() != nullptr ? read_gguf_config(files) : read_folder_config(from)),
+        read(config_of(from, files, prediction)),
         rows(parameter_table(read.config)),
         weights(files, read.scale_block, true),
         plan(plan_load(read, rows, files, weights)) {
     require(plan.size() == rows.size(), "{}: a parameter without a place", from.string());
     tokenizer = files.gguf() != nullptr ? gguf_tokenizer_files(*files.gguf(), read.text) : text::tokenizer_files(from);
+  }
+
+  static FolderConfig config_of(const fs::path& from, const TensorFiles& files,
+                                const std::function<bool(const Family&)>& prediction) {
+    FolderConfig read = files.gguf() != nullptr ? read_gguf_config(files) : read_folder_config(from);
+    if (has_prediction(read, files) && prediction(*read.family)) add_prediction(read, files, from);
+    return read;
   }
 
   fs::path path;
@@ -284,10 +292,11 @@ std::string torch_name(DType dtype) {
 Json new_config(const FolderConfig& read, std::vector<std::string>& notes) {
   Json json = Json::parse(read.text);
   json.erase(kQuantisationKey);
-  if (json.value(kPredictionLayersKey, Json(0)) != Json(0)) {
-    json[kPredictionLayersKey] = 0;
-    notes.push_back("layers for multi-token prediction are left out");
-  }
+  const Index kept = read.config.prediction ? 1 : 0;
+  if (json.contains(kPredictionLayersKey) || kept > 0) json[kPredictionLayersKey] = kept;
+  if (kept == 0 && read.prediction_layers > 0) notes.push_back("layers for multi-token prediction are left out");
+  if (kept > 0 && read.prediction_layers > kept)
+    notes.push_back("of the layers for multi-token prediction only the first is kept");
   return json;
 }
 
@@ -308,8 +317,12 @@ void name_special_tokens(const text::NamedFiles& files, Json& config) {
   config["eos_token_id"] = ends.empty() ? Json() : ends.size() == 1 ? Json(ends.front()) : Json(ends);
 }
 
+bool takes_own_form(const Family& family, const ConvertOptions& options) {
+  return options.own_architecture || family.tensors.empty();
+}
+
 GgufForm form_for(const Source& source, const ConvertOptions& options) {
-  if (options.own_architecture || source.read.family->tensors.empty()) return own_gguf_form(source.read);
+  if (takes_own_form(*source.read.family, options)) return own_gguf_form(source.read);
   try {
     return gguf_form(source.read, source.rows);
   } catch (const Error& error) {
@@ -324,7 +337,8 @@ GgufForm form_for(const Source& source, const ConvertOptions& options) {
 
 Converted convert_to_gguf(const fs::path& from, const fs::path& to, const ConvertOptions& options) {
   check_paths(from, to);
-  Source source(from);
+  Source source(
+      from, [&](const Family& family) { return !takes_own_form(family, options) && gguf_holds_prediction(family); });
   Converted result;
   result.model_type = source.read.family->model_type;
   GgufForm form = form_for(source, options);
@@ -359,7 +373,7 @@ Converted convert_to_folder(const fs::path& from, const fs::path& to, const Conv
   if (options.type == DType::kQ80)
     fail(ErrorKind::kUsage, "--type q8_0: {} is a folder, and safetensors has no such type", to.string());
   check_paths(from, to);
-  Source source(from);
+  Source source(from, [](const Family& family) { return has_prediction_names(family.scheme()); });
   Converted result;
   result.model_type = source.read.family->model_type;
   Converter converter(source, options, false);

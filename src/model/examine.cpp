@@ -69,9 +69,6 @@ class Examiner {
     add(Level::kFine, "config",
         fmt::format("{} ({}), {} layers, width {}", read_.family->model_type, read_.family->architecture,
                     read_.config.layers.size(), read_.config.width));
-    if (read_.prediction_layers > 0)
-      add(Level::kNote, "config",
-          fmt::format("{} layer(s) for multi-token prediction are passed over", read_.prediction_layers));
   }
 
   void encoder_decoder(const formats::JsonConfig& json) {
@@ -116,9 +113,32 @@ class Examiner {
         add(Level::kFine, "tensors",
             fmt::format("{}: all {} parameters are there, with the right shapes and readable types; nothing is unknown",
                         types_of(files), rows_.size()));
+      if (!pair_) prediction(files, weights);
       if (options_.values) values(files);
     } catch (const Error& error) {
       add(Level::kProblem, "tensors", error.what());
+    }
+  }
+
+  // The layer for multi-token prediction, without which the model works.
+  void prediction(const TensorFiles& files, const WeightFiles& weights) {
+    if (!has_prediction(read_, files)) {
+      if (read_.prediction_layers > 0)
+        add(Level::kNote, "tensors",
+            fmt::format("{} of multi-token prediction {} said to be there and cannot be used: no --draft",
+                        read_.prediction_layers == 1 ? "a layer" : "layers",
+                        read_.prediction_layers == 1 ? "is" : "are"));
+      return;
+    }
+    try {
+      FolderConfig with = read_;
+      add_prediction(with, files, folder_);
+      plan_load(with, parameter_table(with.config), files, weights);
+      const Index more = count_parameters(with.config).total - count_parameters(read_.config).total;
+      add(Level::kFine, "tensors",
+          fmt::format("a layer for multi-token prediction, {} parameters that only --draft reads", more));
+    } catch (const Error& error) {
+      add(Level::kNote, "tensors", fmt::format("no --draft: {}", error.what()));
     }
   }
 

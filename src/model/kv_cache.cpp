@@ -11,9 +11,9 @@ constexpr Index kFirstRows = 64;  // so that a short prompt does not grow its ca
 
 }  // namespace
 
-KvCache::KvCache(const ModelConfig& config, Index capacity) : capacity_(capacity) {
+KvCache::KvCache(std::span<const LayerConfig> layers, Index capacity) : capacity_(capacity) {
   if (capacity < 1) fail(ErrorKind::kBadInput, "a cache of {} positions, expected at least 1", capacity);
-  for (const LayerConfig& layer : config.layers) {
+  for (const LayerConfig& layer : layers) {
     keys_.push_back(Tensor::uninitialized(DType::kF32, {0, cached_key_width(layer.attention)}));
     values_.push_back(Tensor::uninitialized(DType::kF32, {0, cached_value_width(layer.attention)}));
   }

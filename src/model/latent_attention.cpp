@@ -14,11 +14,12 @@ using autograd::Value;
 namespace {
 
 // Whether the absorbed form multiplies less. Per head and cached token: it has longer dot products, a query each; the
-// naive form makes a key and a value from the latent first.
-bool absorbing_pays(const LatentConfig& latent, const kernels::AttentionShape& shape) {
+// naive form makes a key and a value from the latent first. The forms differ in rounding, so that one by one the number
+// of queries does not count.
+bool absorbing_pays(const LatentConfig& latent, const kernels::AttentionShape& shape, bool one_by_one) {
   const Index absorbed = 2 * latent.rank + latent.rope_dim, naive = shape.head_dim + shape.value_dim;
   const Index made = latent.rank * (shape.head_dim - latent.rope_dim + shape.value_dim);
-  return shape.queries * (absorbed - naive) < made;
+  return (one_by_one ? 1 : shape.queries) * (absorbed - naive) < made;
 }
 
 Value copy_of(ConstMatrix m) {
@@ -44,31 +45,33 @@ Value Attention::latent(Tape* tape, const Value& x_TD, const Pass& pass) const {
   latent_TR = autograd::rms_norm(tape, std::move(latent_TR), *p_.kv_a_norm, l.norm_eps);
   rope_TR = rotate(tape, std::move(rope_TR), l.rope_dim, 0, pass);
   kernels::AttentionShape whole = shape(pass);
-  if (pass.cache == nullptr) return naive(tape, q, latent_TR, rope_TR, whole);
+  if (pass.cache == nullptr) return naive(tape, q, latent_TR, rope_TR, whole, false);
 
-  Tensor& cached = pass.cache->keys(layer_);
+  Tensor& cached = pass.cache->keys(cache_row_);
   const Index past = pass.cache->length();
   whole.keys = past + whole.queries;
   const Matrix added = cached.matrix().slice_rows(past, whole.queries);
   kernels::copy_matrix(latent_TR.matrix(), added.slice_cols(0, l.rank));
   kernels::copy_matrix(rope_TR.matrix(), added.slice_cols(l.rank, l.rope_dim));
   const ConstMatrix rows = std::as_const(cached).matrix().slice_rows(0, whole.keys);
-  if (absorbing_pays(l, whole)) return absorbed(q, rows, whole);
-  return naive(nullptr, q, copy_of(rows.slice_cols(0, l.rank)), copy_of(rows.slice_cols(l.rank, l.rope_dim)), whole);
+  if (absorbing_pays(l, whole, pass.one_by_one)) return absorbed(q, rows, whole, pass.one_by_one);
+  return naive(nullptr, q, copy_of(rows.slice_cols(0, l.rank)), copy_of(rows.slice_cols(l.rank, l.rope_dim)), whole,
+               pass.one_by_one);
 }
 
 Value Attention::naive(Tape* tape, const Value& q, const Value& latent_TR, const Value& rope_TR,
-                       const kernels::AttentionShape& shape) const {
+                       const kernels::AttentionShape& shape, bool one_by_one) const {
   const Index key_dim = shape.head_dim - config_->latent->rope_dim;
   const auto [keys, values] = autograd::latent_keys_values(tape, autograd::linear(tape, latent_TR, *p_.kv_b), rope_TR,
                                                            shape.heads, key_dim, shape.value_dim);
-  if (shape.keys == shape.queries) return autograd::attention(tape, shape, q, keys, values);
+  if (shape.keys == shape.queries && !one_by_one) return autograd::attention(tape, shape, q, keys, values);
   Tensor out = Tensor::uninitialized(DType::kF32, {shape.queries, shape.heads * shape.value_dim});
-  kernels::attention_forward(shape, q.matrix(), keys.matrix(), values.matrix(), {}, out.matrix(), {});
+  attend(shape, q.matrix(), keys.matrix(), values.matrix(), {}, out.matrix(), one_by_one);
   return Value(std::move(out));
 }
 
-Value Attention::absorbed(const Value& q, ConstMatrix cached, const kernels::AttentionShape& shape) const {
+Value Attention::absorbed(const Value& q, ConstMatrix cached, const kernels::AttentionShape& shape,
+                          bool one_by_one) const {
   const LatentConfig& l = *config_->latent;
   const Index key_dim = shape.head_dim - l.rope_dim, stored = l.rank + l.rope_dim;
   const WeightView kv_b = p_.kv_b->weight();
@@ -92,8 +95,7 @@ Value Attention::absorbed(const Value& q, ConstMatrix cached, const kernels::Att
   one.head_dim = stored;
   one.value_dim = l.rank;
   Tensor mixed = Tensor::uninitialized(DType::kF32, {shape.queries, shape.heads * l.rank});
-  kernels::attention_forward(one, std::as_const(queries).matrix(), cached, cached.slice_cols(0, l.rank), {},
-                             mixed.matrix(), {});
+  attend(one, std::as_const(queries).matrix(), cached, cached.slice_cols(0, l.rank), {}, mixed.matrix(), one_by_one);
 
   Tensor out = Tensor::uninitialized(DType::kF32, {shape.queries, shape.heads * shape.value_dim});
   parallel_for(shape.heads, 1, [&](Index begin, Index end) {

@@ -17,6 +17,7 @@ struct Pass {
   float dropout = 0.0F;                 // 0 outside training
   const ModelConfig* config = nullptr;  // the model's; outlives the pass
   bool long_text = false;               // longer than what LongRoPE's first table is for
+  bool one_by_one = false;              // as ForwardCall has it
   std::uint64_t seed = 0;
   std::uint32_t step = 0;
   KvCache* cache = nullptr;
@@ -55,12 +56,17 @@ struct AttentionParameters {
   autograd::Parameter *kv_a = nullptr, *kv_a_norm = nullptr, *kv_b = nullptr;
 };
 
+// kernels::attention_forward on what a cache holds, for one sequence. The order of its sums depends on the number of
+// queries and keys: one by one, each query is a call of its own.
+void attend(const kernels::AttentionShape& shape, ConstMatrix q, ConstMatrix k, ConstMatrix v,
+            std::span<const float> sink_H, Matrix out, bool one_by_one);
+
 // The attention of one layer, up to and including the output projection: attention.cpp and latent_attention.cpp.
 class Attention {
  public:
   Attention() = default;
-  // The config outlives the object.
-  Attention(Index layer, const AttentionConfig& config, const AttentionParameters& parameters);
+  // The config outlives the object. cache_row: where a cache has the layer's keys.
+  Attention(Index cache_row, const AttentionConfig& config, const AttentionParameters& parameters);
   autograd::Value forward(autograd::Tape* tape, const autograd::Value& x_TD, const Pass& pass) const;
 
  private:
@@ -72,12 +78,13 @@ class Attention {
   autograd::Value latent(autograd::Tape* tape, const autograd::Value& x_TD, const Pass& pass) const;
   // Keys and values of every head are made from the latents; [tokens, heads * value_dim].
   autograd::Value naive(autograd::Tape* tape, const autograd::Value& q, const autograd::Value& latent_TR,
-                        const autograd::Value& rope_TR, const kernels::AttentionShape& shape) const;
+                        const autograd::Value& rope_TR, const kernels::AttentionShape& shape, bool one_by_one) const;
   // The same without making them: queries are brought into the space of the latents, which are keys and values of all
   // heads. cached: [latent | rotated key] of every token.
-  autograd::Value absorbed(const autograd::Value& q, ConstMatrix cached, const kernels::AttentionShape& shape) const;
+  autograd::Value absorbed(const autograd::Value& q, ConstMatrix cached, const kernels::AttentionShape& shape,
+                           bool one_by_one) const;
 
-  Index layer_ = 0;
+  Index cache_row_ = 0;
   const AttentionConfig* config_ = nullptr;
   AttentionParameters p_;
   kernels::RopeTable rope_, long_rope_;
@@ -99,6 +106,14 @@ struct Transformer::Layer {
   std::vector<autograd::Value> forward(autograd::Tape* tape, const autograd::Value& h_TD,
                                        const autograd::Value* previous_logits, const Pass& pass,
                                        bool recomputing) const;
+};
+
+// What a layer for multi-token prediction has beside the layer.
+struct Transformer::Prediction {
+  std::unique_ptr<Layer> layer;
+  NormParameters embedding_norm, hidden_norm, final_norm;
+  autograd::Parameter* projection = nullptr;
+  autograd::Parameter *embedding = nullptr, *output = nullptr;  // its own, or the model's
 };
 
 }  // namespace switchyard::model

@@ -80,6 +80,16 @@ bool predicts_more_tokens(const TensorFiles& files, const FolderConfig& read, st
           files.contains(fmt::format("{}{}.{}", scheme.layer_prefix, layer, scheme.prediction_marker)));
 }
 
+constexpr std::string_view kProjection = "layers.{i}.prediction.projection";
+
+// The tensor of the first layer for multi-token prediction that has a native name; empty where the scheme has none.
+std::string prediction_tensor(const FolderConfig& read, std::string_view native) {
+  for (const TensorRule& rule : read.scheme.rules) {
+    if (rule.native == native) return fill_in(rule.published, "{i}", static_cast<Index>(read.config.layers.size()));
+  }
+  return {};
+}
+
 // A tied output may be there once more: of the same type and bytes as the embedding it is passed over.
 void check_tied_output(const TensorFiles& files, const std::string& output, const std::string& embedding) {
   if (files.contains(embedding) && same_tensor(files, output, embedding)) return;
@@ -149,6 +159,43 @@ FolderConfig read_folder_config(const fs::path& folder) {
 
 FolderConfig read_model_config(const fs::path& path) {
   return is_gguf_file(path) ? read_gguf_config(TensorFiles::open(path)) : read_folder_config(path);
+}
+
+bool has_prediction_names(const TensorScheme& scheme) {
+  return std::any_of(scheme.rules.begin(), scheme.rules.end(),
+                     [](const TensorRule& rule) { return rule.native == kProjection; });
+}
+
+bool has_prediction(const FolderConfig& read, const TensorFiles& files) {
+  const std::string projection = prediction_tensor(read, kProjection);
+  return !projection.empty() && files.contains(projection);
+}
+
+void add_prediction(FolderConfig& read, const TensorFiles& files, const fs::path& path) {
+  const std::string projection = prediction_tensor(read, kProjection);
+  if (projection.empty()) {
+    fail(ErrorKind::kUnsupported,
+         "{}: model_type {} has no layer for multi-token prediction, with which --draft guesses; deepseek_v3, kimi_k2 "
+         "and glm4_moe can have one",
+         path.string(), read.family->model_type);
+  }
+  if (!files.contains(projection)) {
+    const fs::path config = files.gguf() != nullptr ? path : path / kConfigFile;
+    if (read.prediction_layers == 0) {
+      fail(ErrorKind::kUnsupported,
+           "{}: key {}: found 0, expected 1: the model has no layer for multi-token prediction, with which --draft "
+           "guesses",
+           config.string(), kPredictionLayersKey);
+    }
+    fail(ErrorKind::kUnsupported,
+         "{}: tensor {} is missing: by key {} of {} the model has a layer for multi-token prediction, with which "
+         "--draft guesses, but these files were made without it",
+         path.string(), projection, kPredictionLayersKey, config.string());
+  }
+  PredictionConfig prediction{read.config.layers.back()};
+  prediction.embedding = files.contains(prediction_tensor(read, "layers.{i}.prediction.embedding"));
+  prediction.output = files.contains(prediction_tensor(read, "layers.{i}.prediction.output"));
+  read.config.prediction = std::move(prediction);
 }
 
 std::vector<PlannedParameter> plan_load(const FolderConfig& read, const std::vector<ParameterRow>& rows,

@@ -38,6 +38,13 @@ FolderConfig read_folder_config(const std::filesystem::path& folder);
 // Of what find_model_folder() found: a folder, or a GGUF file.
 FolderConfig read_model_config(const std::filesystem::path& path);
 
+// Gives the config the first layer for multi-token prediction, so that it belongs to the model. `path` is where both
+// come from. kUnsupported naming the key or the tensor that is not there, or the family that has no such layer.
+void add_prediction(FolderConfig& read, const formats::TensorFiles& files, const std::filesystem::path& path);
+// Whether it would: the files' scheme has names for one, and the files have it.
+bool has_prediction_names(const TensorScheme& scheme);
+bool has_prediction(const FolderConfig& read, const formats::TensorFiles& files);
+
 // Whether two tensors that are there have the same type, shape and bytes. Neither is kept in memory.
 bool same_tensor(const formats::TensorFiles& files, std::string_view a, std::string_view b);
 

@@ -15,32 +15,48 @@ class TableBuilder {
   std::vector<ParameterRow> build() {
     part_ = ParameterPart::kEmbedding;
     add("embedding", {config_.vocab, config_.width}, ParameterRole::kEmbedding);
-    for (layer_ = 0; layer_ < static_cast<Index>(config_.layers.size()); ++layer_) {
-      const LayerConfig& layer = config_.layers[static_cast<std::size_t>(layer_)];
-      prefix_ = fmt::format("layers.{}.", layer_);
-      norm("attention_norm");
-      part_ = ParameterPart::kAttention;
-      if (layer.attention.latent)
-        latent_attention(layer.attention, *layer.attention.latent);
-      else
-        attention(layer.attention);
-      if (layer.post_norms) norm("attention_post_norm");
-      norm("ffn_norm");
-      part_ = ParameterPart::kDense;
-      if (layer.dense) ffn("ffn.", layer.dense->activation, layer.dense->hidden);
-      if (layer.moe) moe(*layer.moe);
-      if (layer.post_norms) norm("ffn_post_norm");
-    }
+    for (std::size_t i = 0; i < config_.layers.size(); ++i) add_layer(static_cast<Index>(i), config_.layers[i]);
     layer_ = -1;
     prefix_.clear();
     norm("final_norm");
     part_ = ParameterPart::kOutput;
     if (!config_.tied_embeddings) add("output", {config_.vocab, config_.width}, ParameterRole::kOutput);
     if (config_.output_bias) add("output_bias", {config_.vocab}, ParameterRole::kBias);
+    if (config_.prediction) add_prediction(*config_.prediction);
     return std::move(rows_);
   }
 
  private:
+  void add_layer(Index number, const LayerConfig& layer) {
+    layer_ = number;
+    prefix_ = fmt::format("layers.{}.", layer_);
+    norm("attention_norm");
+    part_ = ParameterPart::kAttention;
+    if (layer.attention.latent)
+      latent_attention(layer.attention, *layer.attention.latent);
+    else
+      attention(layer.attention);
+    if (layer.post_norms) norm("attention_post_norm");
+    norm("ffn_norm");
+    part_ = ParameterPart::kDense;
+    if (layer.dense) ffn("ffn.", layer.dense->activation, layer.dense->hidden);
+    if (layer.moe) moe(*layer.moe);
+    if (layer.post_norms) norm("ffn_post_norm");
+  }
+
+  void add_prediction(const PredictionConfig& prediction) {
+    add_layer(static_cast<Index>(config_.layers.size()), prediction.layer);
+    norm("prediction.embedding_norm");
+    norm("prediction.hidden_norm");
+    norm("prediction.final_norm");
+    part_ = ParameterPart::kDense;
+    add("prediction.projection", {config_.width, 2 * config_.width}, ParameterRole::kMatrix);
+    part_ = ParameterPart::kEmbedding;
+    if (prediction.embedding) add("prediction.embedding", {config_.vocab, config_.width}, ParameterRole::kEmbedding);
+    part_ = ParameterPart::kOutput;
+    if (prediction.output) add("prediction.output", {config_.vocab, config_.width}, ParameterRole::kOutput);
+  }
+
   void add(const std::string& name, const Shape& shape, ParameterRole role, bool writes_to_residual = false) {
     const ParameterPart part = role == ParameterRole::kNorm ? ParameterPart::kNorms : part_;
     rows_.push_back({{prefix_ + name, shape, part, layer_}, role, writes_to_residual});

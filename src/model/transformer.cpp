@@ -67,51 +67,8 @@ Transformer::Transformer(ModelConfig config, ParameterMemory memory) : config_(s
   output_bias_ = find("output_bias");
   output_ = config_.tied_embeddings ? embedding_ : find("output");
   for (std::size_t i = 0; i < config_.layers.size(); ++i) {
-    const auto named = [&](std::string_view name) { return find(fmt::format("layers.{}.{}", i, name)); };
-    auto layer = std::make_unique<Layer>();
-    layer->index = static_cast<Index>(i);
-    layer->config = config_.layers[i];
-    const auto norm = [&](const std::string& name) { return NormParameters{named(name), named(name + "_bias")}; };
-    layer->attention_norm = norm("attention_norm");
-    layer->attention_post_norm = norm("attention_post_norm");
-    layer->ffn_norm = norm("ffn_norm");
-    layer->ffn_post_norm = norm("ffn_post_norm");
-    AttentionParameters attention;
-    attention.q = named("attention.q");
-    attention.k = named("attention.k");
-    attention.v = named("attention.v");
-    attention.o = named("attention.o");
-    attention.q_bias = named("attention.q_bias");
-    attention.k_bias = named("attention.k_bias");
-    attention.v_bias = named("attention.v_bias");
-    attention.o_bias = named("attention.o_bias");
-    attention.q_norm = named("attention.q_norm");
-    attention.k_norm = named("attention.k_norm");
-    attention.sinks = named("attention.sinks");
-    attention.q_a = named("attention.q_a");
-    attention.q_a_norm = named("attention.q_a_norm");
-    attention.q_b = named("attention.q_b");
-    attention.kv_a = named("attention.kv_a");
-    attention.q_a_bias = named("attention.q_a_bias");
-    attention.kv_a_bias = named("attention.kv_a_bias");
-    attention.kv_a_norm = named("attention.kv_a_norm");
-    attention.kv_b = named("attention.kv_b");
-    layer->attention = Attention(layer->index, layer->config.attention, attention);
-    layer->dense = {named("ffn.gate"), named("ffn.up"), named("ffn.down")};
-    layer->moe.router_ED = named("moe.router");
-    layer->moe.router_bias_E = named("moe.router_bias");
-    if (layer->config.moe)
-      for (const moe::RouterPartShape& part : moe::router_parts(layer->config.moe->router, config_.width))
-        layer->moe.router_parts[static_cast<std::size_t>(part.part)] = named(fmt::format("moe.{}", part.name));
-    layer->moe.selection_bias_E = named("moe.selection_bias");
-    layer->moe.gate_EFD = named("moe.experts.gate");
-    layer->moe.up_EFD = named("moe.experts.up");
-    layer->moe.down_EDF = named("moe.experts.down");
-    layer->moe.gate_bias_EF = named("moe.experts.gate_bias");
-    layer->moe.up_bias_EF = named("moe.experts.up_bias");
-    layer->moe.down_bias_ED = named("moe.experts.down_bias");
-    layer->moe.shared = {named("moe.shared.gate"), named("moe.shared.up"), named("moe.shared.down")};
-    layer->moe.shared_gate_D = named("moe.shared_gate");
+    const auto index = static_cast<Index>(i);
+    std::unique_ptr<Layer> layer = make_layer(index, config_.layers[i], index);
     if (layer->config.moe && layer->config.moe->router.residual) {
       const auto before = std::find_if(layers_.rbegin(), layers_.rend(),
                                        [](const auto& other) { return other->config.moe.has_value(); });
@@ -119,6 +76,67 @@ Transformer::Transformer(ModelConfig config, ParameterMemory memory) : config_(s
     }
     layers_.push_back(std::move(layer));
   }
+  if (!config_.prediction) return;
+  const auto behind = static_cast<Index>(layers_.size());
+  const auto named = [&](std::string_view name) { return find(fmt::format("layers.{}.prediction.{}", behind, name)); };
+  const auto norm = [&](const std::string& name) { return NormParameters{named(name), named(name + "_bias")}; };
+  prediction_ = std::make_unique<Prediction>();
+  prediction_->layer = make_layer(behind, config_.prediction->layer, 0);
+  prediction_->embedding_norm = norm("embedding_norm");
+  prediction_->hidden_norm = norm("hidden_norm");
+  prediction_->final_norm = norm("final_norm");
+  prediction_->projection = named("projection");
+  prediction_->embedding = config_.prediction->embedding ? named("embedding") : embedding_;
+  prediction_->output = config_.prediction->output ? named("output") : output_;
+}
+
+std::unique_ptr<Transformer::Layer> Transformer::make_layer(Index index, const LayerConfig& row, Index cache_row) {
+  const auto named = [&](std::string_view name) { return find(fmt::format("layers.{}.{}", index, name)); };
+  auto layer = std::make_unique<Layer>();
+  layer->index = index;
+  layer->config = row;
+  const auto norm = [&](const std::string& name) { return NormParameters{named(name), named(name + "_bias")}; };
+  layer->attention_norm = norm("attention_norm");
+  layer->attention_post_norm = norm("attention_post_norm");
+  layer->ffn_norm = norm("ffn_norm");
+  layer->ffn_post_norm = norm("ffn_post_norm");
+  AttentionParameters attention;
+  attention.q = named("attention.q");
+  attention.k = named("attention.k");
+  attention.v = named("attention.v");
+  attention.o = named("attention.o");
+  attention.q_bias = named("attention.q_bias");
+  attention.k_bias = named("attention.k_bias");
+  attention.v_bias = named("attention.v_bias");
+  attention.o_bias = named("attention.o_bias");
+  attention.q_norm = named("attention.q_norm");
+  attention.k_norm = named("attention.k_norm");
+  attention.sinks = named("attention.sinks");
+  attention.q_a = named("attention.q_a");
+  attention.q_a_norm = named("attention.q_a_norm");
+  attention.q_b = named("attention.q_b");
+  attention.kv_a = named("attention.kv_a");
+  attention.q_a_bias = named("attention.q_a_bias");
+  attention.kv_a_bias = named("attention.kv_a_bias");
+  attention.kv_a_norm = named("attention.kv_a_norm");
+  attention.kv_b = named("attention.kv_b");
+  layer->attention = Attention(cache_row, layer->config.attention, attention);
+  layer->dense = {named("ffn.gate"), named("ffn.up"), named("ffn.down")};
+  layer->moe.router_ED = named("moe.router");
+  layer->moe.router_bias_E = named("moe.router_bias");
+  if (layer->config.moe)
+    for (const moe::RouterPartShape& part : moe::router_parts(layer->config.moe->router, config_.width))
+      layer->moe.router_parts[static_cast<std::size_t>(part.part)] = named(fmt::format("moe.{}", part.name));
+  layer->moe.selection_bias_E = named("moe.selection_bias");
+  layer->moe.gate_EFD = named("moe.experts.gate");
+  layer->moe.up_EFD = named("moe.experts.up");
+  layer->moe.down_EDF = named("moe.experts.down");
+  layer->moe.gate_bias_EF = named("moe.experts.gate_bias");
+  layer->moe.up_bias_EF = named("moe.experts.up_bias");
+  layer->moe.down_bias_ED = named("moe.experts.down_bias");
+  layer->moe.shared = {named("moe.shared.gate"), named("moe.shared.up"), named("moe.shared.down")};
+  layer->moe.shared_gate_D = named("moe.shared_gate");
+  return layer;
 }
 
 Transformer::Transformer(Transformer&&) noexcept = default;
@@ -170,6 +188,7 @@ ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const For
   require(call.valid_T.empty() || call.valid_T.size() == id_T.size(), "{} marks of padding for {} ids",
           call.valid_T.size(), id_T.size());
   require(call.cache == nullptr || (call.batch == 1 && call.tape == nullptr), "a cache needs batch 1 and no tape");
+  require(call.cache != nullptr || !call.one_by_one, "one by one needs a cache");
   const auto pass = std::make_shared<Pass>();
   pass->batch = call.batch;
   pass->sequence = call.sequence;
@@ -179,6 +198,7 @@ ForwardResult Transformer::forward(std::span<const std::int32_t> id_T, const For
   pass->seed = call.seed;
   pass->step = call.step;
   pass->cache = call.cache;
+  pass->one_by_one = call.one_by_one;
   pass->observer = call.observer;
   pass->inspect = call.inspect;
   pass->id_T.assign(id_T.begin(), id_T.end());
@@ -232,8 +252,9 @@ Value Transformer::loss(Tape* tape, const Value& hidden_TD, std::span<const std:
 }
 
 void Transformer::set_expert_store(Index layer, std::unique_ptr<moe::ExpertStore> store) {
-  require(layer >= 0 && layer < static_cast<Index>(layers_.size()), "no layer {} of {}", layer, layers_.size());
-  Layer& target = *layers_[static_cast<std::size_t>(layer)];
+  const auto count = static_cast<Index>(layers_.size());
+  require(layer >= 0 && layer < count + (prediction_ ? 1 : 0), "no layer {} of {}", layer, count);
+  Layer& target = layer == count ? *prediction_->layer : *layers_[static_cast<std::size_t>(layer)];
   require(target.config.moe.has_value(), "layer {} is not MoE: it has no expert store", layer);
   require(store == nullptr || store->experts() == target.config.moe->router.experts,
           "an expert store for another number of experts");

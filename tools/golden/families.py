@@ -18,7 +18,9 @@ class Case:
     model_type: str = ""  # where it is not that of the class
     scales: dict = dataclasses.field(default_factory=dict)  # part of a tensor name -> standard deviation
     stored: str = "float32"  # or bfloat16, fp8, mxfp4
-    mtp: bool = False  # append a layer for multi-token prediction, which logits do not depend on
+    # Append a layer for multi-token prediction, which logits do not depend on, with embedding and output that are
+    # "copies" of the model's, as in published files, or "other" ones.
+    mtp: str = ""
 
 
 COMMON = dict(
@@ -95,6 +97,12 @@ CASES = {
         first_k_dense_replace=1, norm_topk_prob=True, routed_scaling_factor=1.0, partial_rotary_factor=0.5,
         rope_theta=1e4, num_nextn_predict_layers=0),
         tokens=19, margin=1e-3, published_config=True),
+    "glm4_moe/prediction": Case("Glm4Moe", dict(
+        hidden_size=28, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=12, n_routed_experts=7, num_experts_per_tok=2, moe_intermediate_size=10, n_shared_experts=1,
+        first_k_dense_replace=1, norm_topk_prob=True, routed_scaling_factor=2.0, partial_rotary_factor=0.5,
+        attention_bias=True, use_qk_norm=True, rope_theta=1e4, num_nextn_predict_layers=1),
+        tokens=23, margin=1e-3, published_config=True, mtp="other"),
     "llama/base": Case("Llama", dict(
         hidden_size=32, intermediate_size=44, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
         rms_norm_eps=1e-5, rope_theta=1e4)),
@@ -134,7 +142,7 @@ CASES = {
         first_k_dense_replace=1, n_group=4, topk_group=2, norm_topk_prob=True,
         routed_scaling_factor=2.5, num_nextn_predict_layers=1,
         rope_parameters=yarn(50.0, 8.0, 16, beta_fast=1, beta_slow=0.1, mscale=1.0, mscale_all_dim=1.0)),
-        tokens=33, margin=5e-4, published_config=True, extra=V3_EXTRA, mtp=True),
+        tokens=33, margin=5e-4, published_config=True, extra=V3_EXTRA, mtp="copies"),
     # A correction bias that leaves chosen scores negative: experts of other groups are out, not merely at zero.
     "deepseek_v3/no-q-lora": Case("DeepseekV3", dict(
         hidden_size=24, intermediate_size=32, moe_intermediate_size=8, num_hidden_layers=2, num_attention_heads=4,

@@ -114,7 +114,7 @@ def store(tensors, case):
     return stored, values
 
 
-def with_prediction_layer(tensors, layers):
+def with_prediction_layer(tensors, layers, tables):
     """Adds a layer for multi-token prediction after the last, under the names of DeepSeek-V3's files."""
     generator = torch.Generator().manual_seed(layers)
     last, new = f"model.layers.{layers - 1}.", f"model.layers.{layers}."
@@ -123,8 +123,10 @@ def with_prediction_layer(tensors, layers):
     like.update({new + "enorm.weight": (hidden,), new + "hnorm.weight": (hidden,), new + "shared_head.norm.weight": (
         hidden,), new + "eh_proj.weight": (hidden, 2 * hidden)})
     added = {n: fixtures.random_values(n, shape, generator, fixtures.STD) for n, shape in like.items()}
-    added[new + "embed_tokens.weight"] = tensors["model.embed_tokens.weight"].clone()
-    added[new + "shared_head.head.weight"] = tensors["lm_head.weight"].clone()
+    for name, shared in (("embed_tokens", "model.embed_tokens"), ("shared_head.head", "lm_head")):
+        table = tensors[shared + ".weight"]
+        other = torch.randn(table.shape, generator=generator) * fixtures.STD if tables == "other" else table.clone()
+        added[f"{new}{name}.weight"] = other
     return {**tensors, **added}
 
 
@@ -166,7 +168,7 @@ def make(folder, case):
         fixtures.start_folder(folder)
         tensors = getattr(model, "stored", None) or safetensors.torch.load_file(weights)
         if case.mtp:
-            tensors = with_prediction_layer(tensors, config.num_hidden_layers)
+            tensors = with_prediction_layer(tensors, config.num_hidden_layers, case.mtp)
         safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         written = json.loads((temporary / "config.json").read_text())
         fixtures.write_json(folder / "config.json", final_config(written, case))

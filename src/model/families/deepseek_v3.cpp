@@ -36,7 +36,7 @@ nlohmann::ordered_json write_config(const ModelConfig& config) {
   json["scoring_func"] = "sigmoid";
   json["routed_scaling_factor"] = shortest(moe == nullptr ? 1.0F : moe->router.scale);
   json["moe_layer_freq"] = 1;
-  json["num_nextn_predict_layers"] = 0;
+  json["num_nextn_predict_layers"] = config.prediction ? 1 : 0;
   return json;
 }
 

@@ -5,6 +5,6 @@
 
 namespace switchyard::model {
 
-inline constexpr auto kDeepseekV3Names = join(kDeepseekV2Names, kSelectionBiasNames);
+inline constexpr auto kDeepseekV3Names = join(kDeepseekV2Names, kSelectionBiasNames, kPredictionNames);
 
 }  // namespace switchyard::model

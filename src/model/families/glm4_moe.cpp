@@ -12,7 +12,7 @@
 namespace switchyard::model {
 namespace {
 
-constexpr auto kNames = join(kLlamaNames, kExpertNames, kSharedExpertsNames, kSelectionBiasNames);
+constexpr auto kNames = join(kLlamaNames, kExpertNames, kSharedExpertsNames, kSelectionBiasNames, kPredictionNames);
 
 ModelConfig read_config(const formats::JsonConfig& json) {
   ModelConfig config = read_decoder(json, {.partial_rotary_factor = 0.5});
@@ -44,7 +44,7 @@ nlohmann::ordered_json write_config(const ModelConfig& config) {
   json["routed_scaling_factor"] = shortest(moe == nullptr ? 1.0F : moe->router.scale);
   json["n_group"] = 1;
   json["topk_group"] = 1;
-  json["num_nextn_predict_layers"] = 0;
+  json["num_nextn_predict_layers"] = config.prediction ? 1 : 0;
   return json;
 }
 

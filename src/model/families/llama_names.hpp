@@ -63,6 +63,16 @@ inline constexpr std::array kSharedExpertsNames = {
     TensorRule{"layers.{i}.moe.shared.down", "model.layers.{i}.mlp.shared_experts.down_proj.weight"},
 };
 
+// What a layer for multi-token prediction has besides, as DeepSeek-V3 and GLM-4.5 name it.
+inline constexpr std::array kPredictionNames = {
+    TensorRule{"layers.{i}.prediction.embedding", "model.layers.{i}.embed_tokens.weight"},
+    TensorRule{"layers.{i}.prediction.embedding_norm", "model.layers.{i}.enorm.weight"},
+    TensorRule{"layers.{i}.prediction.hidden_norm", "model.layers.{i}.hnorm.weight"},
+    TensorRule{"layers.{i}.prediction.projection", "model.layers.{i}.eh_proj.weight"},
+    TensorRule{"layers.{i}.prediction.final_norm", "model.layers.{i}.shared_head.norm.weight"},
+    TensorRule{"layers.{i}.prediction.output", "model.layers.{i}.shared_head.head.weight"},
+};
+
 template <std::size_t... N>
 constexpr auto join(const std::array<TensorRule, N>&... tables) {
   std::array<TensorRule, (N + ...)> all{};

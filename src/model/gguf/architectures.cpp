@@ -119,7 +119,7 @@ constexpr auto kDeepseekTensors =
 constexpr auto kDeepseek2Tensors = join(kGgufGlobalNames, kGgufLatentAttention, kGgufFfnNorm, kGgufDense, kGgufExperts,
                                         kGgufShared, kGgufSelectionBias);
 constexpr auto kGlm4Tensors = join(kGgufGlobalNames, kGgufPlainAttention, kGgufHeadNorms, kGgufPostAttentionNorm,
-                                   kGgufDense, kGgufExperts, kGgufShared, kGgufSelectionBias);
+                                   kGgufDense, kGgufExperts, kGgufShared, kGgufSelectionBias, kGgufPrediction);
 constexpr auto kGptOssTensors =
     join(kGgufGlobalNames, kGgufPlainAttention, kGgufPostAttentionNorm, kGgufExperts, kGgufGptOss);
 constexpr auto kPhimoeTensors =
@@ -315,7 +315,9 @@ void write_glm4(GgufWriting& writing) {
   write_attention(writing);
   writing.size("expert_gating_func", kSigmoid);
   writing.flag("expert_weights_norm", writing.at("norm_topk_prob").get<bool>());
-  writing.size("nextn_predict_layers", 0);
+  const Index more = writing.at("num_nextn_predict_layers").get<Index>();
+  writing.size("nextn_predict_layers", more);
+  writing.size("block_count", writing.at("num_hidden_layers").get<Index>() + more);
 }
 
 void read_gpt_oss(GgufReading& reading) {

@@ -150,6 +150,14 @@ ModelConfig with_divisors(ModelConfig config) {
   return config;
 }
 
+// Null where there is none.
+const GgufArchitecture* architecture_for(const Family& family) {
+  const auto all = gguf_architectures();
+  const auto found = std::find_if(
+      all.begin(), all.end(), [&](const GgufArchitecture& one) { return one.family->model_type == family.model_type; });
+  return found == all.end() ? nullptr : &*found;
+}
+
 }  // namespace
 
 std::string config_difference(const ModelConfig& a, const ModelConfig& b) {
@@ -191,10 +199,8 @@ FolderConfig read_gguf_config(const formats::TensorFiles& files) {
 
 GgufForm gguf_form(const FolderConfig& read, const std::vector<ParameterRow>& rows) {
   const Family& family = *read.family;
-  const auto all = gguf_architectures();
-  const auto found = std::find_if(
-      all.begin(), all.end(), [&](const GgufArchitecture& one) { return one.family->model_type == family.model_type; });
-  if (found == all.end())
+  const GgufArchitecture* found = architecture_for(family);
+  if (found == nullptr)
     fail(ErrorKind::kUnsupported, "model_type: {} has no architecture in GGUF that other programs know",
          family.model_type);
   GgufForm form;
@@ -240,6 +246,11 @@ GgufForm gguf_form(const FolderConfig& read, const std::vector<ParameterRow>& ro
     fail(ErrorKind::kUnsupported, "GGUF architecture {} cannot say all of the config: {} after reading it back",
          found->name, differs);
   return form;
+}
+
+bool gguf_holds_prediction(const Family& family) {
+  const GgufArchitecture* found = architecture_for(family);
+  return found != nullptr && has_prediction_names(scheme_of(*found));
 }
 
 GgufForm own_gguf_form(const FolderConfig& read) {

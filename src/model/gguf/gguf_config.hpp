@@ -29,6 +29,8 @@ struct GgufForm {
 // For the architecture that has the model's family. Throws kUnsupported, naming the first value that would not be the
 // same for another program, where the keys cannot say all of the config.
 GgufForm gguf_form(const FolderConfig& read, const std::vector<ParameterRow>& rows);
+// Whether that architecture has names for a layer for multi-token prediction.
+bool gguf_holds_prediction(const Family& family);
 // The same for our own architecture, which can express every model.
 GgufForm own_gguf_form(const FolderConfig& read);
 

@@ -134,6 +134,16 @@ inline constexpr std::array kGgufGptOss = {
     TensorRule{"layers.{i}.moe.experts.down_bias", "blk.{i}.ffn_down_exps.bias"},
 };
 
+// What a layer for multi-token prediction has besides.
+inline constexpr std::array kGgufPrediction = {
+    TensorRule{"layers.{i}.prediction.embedding", "blk.{i}.nextn.embed_tokens.weight"},
+    TensorRule{"layers.{i}.prediction.embedding_norm", "blk.{i}.nextn.enorm.weight"},
+    TensorRule{"layers.{i}.prediction.hidden_norm", "blk.{i}.nextn.hnorm.weight"},
+    TensorRule{"layers.{i}.prediction.projection", "blk.{i}.nextn.eh_proj.weight"},
+    TensorRule{"layers.{i}.prediction.final_norm", "blk.{i}.nextn.shared_head_norm.weight"},
+    TensorRule{"layers.{i}.prediction.output", "blk.{i}.nextn.shared_head_head.weight"},
+};
+
 // A norm after each branch; the second has had two names.
 inline constexpr std::array kGgufGrok = {
     TensorRule{"layers.{i}.attention_post_norm", "blk.{i}.attn_output_norm.weight"},

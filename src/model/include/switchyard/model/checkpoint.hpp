@@ -26,6 +26,9 @@ struct LoadOptions {
   bool stored = false;
   // Of stored weights: whether they are read from the mapped file as they are used, or copied to memory at once.
   bool mapped = true;
+  // Whether the layer for multi-token prediction belongs to the model (ModelConfig::prediction): weights that only
+  // guessing ahead reads. kUnsupported, naming key or tensor, where there is none.
+  bool prediction = false;
 };
 
 // `path` is a folder or a GGUF file, of a split one any part.

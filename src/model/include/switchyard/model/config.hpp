@@ -62,6 +62,15 @@ struct LayerConfig {
   std::optional<moe::MoeConfig> moe;
 };
 
+// A layer behind the last that guesses one token further: of the final hidden state h of a token and the next token's
+// embedding e it makes layer(projection [norm(e) | norm(h)]), whose normalised result goes through an output projection
+// as the model's does. DeepSeek-AI 2024, arXiv 2412.19437, section 2.2; files have e before h.
+struct PredictionConfig {
+  LayerConfig layer;       // a row like the last layer's
+  bool embedding = false;  // has tables of its own ...
+  bool output = false;     // ... or shares the model's
+};
+
 struct ModelConfig {
   Index vocab = 0;
   Index width = 0;           // D
@@ -76,6 +85,7 @@ struct ModelConfig {
   float logit_scale = 1.0F;      // and so are the logits (Granite: 1 / logits_scaling, Grok)
   float dropout = 0.0F;          // after embedding and on both residual branches, in training
   std::vector<LayerConfig> layers;
+  std::optional<PredictionConfig> prediction;  // only where a loader was asked for it (LoadOptions)
 
   // Throws kBadInput naming `where` and the key: "model.layers[2].attention.heads: ...".
   void validate(const std::string& where = "model") const;

@@ -1,6 +1,7 @@
 #pragma once
 // Keys (rotated) and values of the tokens that a session has seen, a pair of tensors a layer.
 
+#include <span>
 #include <vector>
 
 #include "switchyard/model/config.hpp"
@@ -12,7 +13,8 @@ namespace switchyard::model {
 class KvCache {
  public:
   static constexpr Index kNumberBytes = 4;  // float32
-  KvCache(const ModelConfig& config, Index capacity);
+  KvCache(const ModelConfig& config, Index capacity) : KvCache(config.layers, capacity) {}
+  KvCache(std::span<const LayerConfig> layers, Index capacity);
 
   Index length() const { return length_; }
   Index capacity() const { return capacity_; }

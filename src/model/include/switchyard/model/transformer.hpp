@@ -27,6 +27,9 @@ struct ForwardCall {
   KvCache* cache = nullptr;  // appended to; needs batch 1 and no tape. Positions start at cache->length().
   // How long the text is known to become, for rotations that differ for long texts: 0 = as long as after this call.
   Index text_length = 0;
+  // Every token gets the bits that it would have in a call of its own, where attention would sum in another order for
+  // several. Needs a cache.
+  bool one_by_one = false;
   bool training = false;   // dropout, capacity and router noise apply
   bool recompute = false;  // keep only each layer's input and compute the layer again for its gradient
   std::uint64_t seed = 0;  // with step, of every random stream
@@ -74,19 +77,32 @@ class Transformer {
   ForwardResult forward(std::span<const std::int32_t> id_T, const ForwardCall& call);
   // [T, V] float32 for the given rows of hidden.
   Tensor logits(ConstMatrix hidden_TD) const;
+  // The layer for multi-token prediction; all three need config().prediction. Token t + 1 follows the token of row t,
+  // and what is made of both tells of token t + 2. hidden_TD is forward()'s, or what this returned, to guess on from
+  // there: the result after the layer's own final norm (as Megatron-LM chains such layers and serving programs this
+  // one). Appends to `cache`, which is made by prediction_cache(); the first row stands at position cache.length(), the
+  // one of its hidden state. text_length as above.
+  KvCache prediction_cache(Index capacity) const;
+  autograd::Value predict(const autograd::Value& hidden_TD, std::span<const std::int32_t> next_id_T, KvCache& cache,
+                          Index text_length = 0);
+  Tensor prediction_logits(ConstMatrix predicted_TD) const;
   // Mean cross-entropy of hidden's rows, through the output projection.
   autograd::Value loss(autograd::Tape* tape, const autograd::Value& hidden_TD, std::span<const std::int32_t> target_T,
                        Index* count = nullptr);
 
-  // Replaces the source of a layer's routed experts (paged, remote). kInternal where the layer is not MoE.
+  // Replaces the source of a layer's routed experts (paged, remote). kInternal where the layer is not MoE. The layer
+  // for multi-token prediction has the number behind the last.
   void set_expert_store(Index layer, std::unique_ptr<moe::ExpertStore> store);
 
  private:
   struct Layer;
+  struct Prediction;
+  std::unique_ptr<Layer> make_layer(Index index, const LayerConfig& row, Index cache_row);
   ModelConfig config_;
   std::deque<autograd::Parameter> storage_;
   std::vector<autograd::Parameter*> parameters_;
   std::vector<std::unique_ptr<Layer>> layers_;
+  std::unique_ptr<Prediction> prediction_;
   autograd::Parameter* embedding_ = nullptr;
   autograd::Parameter *final_norm_ = nullptr, *final_norm_bias_ = nullptr;
   autograd::Parameter* output_ = nullptr;  // the embedding where tied
