@@ -67,6 +67,7 @@ Chat::Chat(model::Transformer& transformer, const text::Tokenizer& tokenizer, te
       session_(transformer, config_.context, config_.batch),
       sampler_(config_.sampling) {
   if (!config_.allow_non_causal) require_causal(transformer.config());
+  if (config_.draft > 0) session_.start_drafting();
   find_ends();
 }
 
@@ -194,6 +195,7 @@ ChatAnswer Chat::answer(const Listener& listener) {
   const Index left = capacity - static_cast<Index>(ids.size());
   how.max_tokens = config_.max_tokens > 0 ? std::min(config_.max_tokens, left) : left;
   how.allow_non_causal = true;
+  how.draft = config_.draft;
   how.ends = ends_;
   how.vocab = tokenizer_->vocab_size();
   how.on_token = [&](std::int32_t id) {
@@ -218,6 +220,7 @@ ChatAnswer Chat::answer(const Listener& listener) {
                                                 : End::kMaxTokens;
   result.ids = std::move(generation.ids);
   result.decode_seconds = generation.decode_seconds;
+  result.drafts = generation.drafts;
   if (!result.ids.empty() || result.end != End::kStopped) {
     messages_.push_back({"assistant", result.text, result.reasoning});
   }

@@ -23,6 +23,18 @@ void SamplingConfig::validate() const {
 Sampler::Sampler(const SamplingConfig& config) : config_(config) { config_.validate(); }
 
 std::int32_t Sampler::sample(std::span<const float> logits_V, std::span<const std::int32_t> history) {
+  const std::int32_t id = draw(logits_V, history, draws_);
+  ++draws_;
+  return id;
+}
+
+std::int32_t Sampler::foresee(std::span<const float> logits_V, std::span<const std::int32_t> history,
+                              std::uint64_t ahead) {
+  return draw(logits_V, history, draws_ + ahead);
+}
+
+std::int32_t Sampler::draw(std::span<const float> logits_V, std::span<const std::int32_t> history,
+                           std::uint64_t number) {
   require(!logits_V.empty(), "sampling from no logits");
   candidates_.clear();
   for (std::size_t id = 0; id < logits_V.size(); ++id) {
@@ -77,7 +89,7 @@ std::int32_t Sampler::sample(std::span<const float> logits_V, std::span<const st
   double total = 0.0;
   for (const Candidate& c : candidates_) total += relative(c, static_cast<double>(config_.temperature));
   const RandomStream random(config_.seed, RandomPurpose::kSampling);
-  double left = static_cast<double>(random.uniform(draws_++)) * total;
+  double left = static_cast<double>(random.uniform(number)) * total;
   for (const Candidate& c : candidates_) {
     left -= relative(c, static_cast<double>(config_.temperature));
     if (left < 0.0) return c.id;

@@ -220,6 +220,27 @@ TEST(Sampler, SameSeedSameBitsAndAnotherSeedOthers) {
   EXPECT_NE(sequence(1), sequence(2));
 }
 
+TEST(Sampler, ForeseesItsDrawsAndChangesNothing) {
+  SamplingConfig config;
+  config.temperature = 1.5F;
+  config.top_k = 0;
+  config.seed = 9;
+  config.repeat_penalty = 1.4F;
+  const std::vector<float> logits = {0.3F, 1.0F, -0.2F, 0.9F, 0.1F, 0.4F, 0.0F};
+  Sampler sampler(config), other(config);
+  std::vector<std::int32_t> history = {1};
+  for (int round = 0; round < 20; ++round) {
+    std::vector<std::int32_t> foreseen = history;
+    for (std::uint64_t ahead = 0; ahead < 3; ++ahead) foreseen.push_back(other.foresee(logits, foreseen, ahead));
+    for (std::size_t i = 0; i < 3; ++i) {
+      const std::int32_t id = sampler.sample(logits, history);
+      EXPECT_EQ(id, foreseen[history.size()]);
+      EXPECT_EQ(other.sample(logits, history), id);
+      history.push_back(id);
+    }
+  }
+}
+
 TEST(SamplingConfig, EveryValueIsChecked) {
   const auto refused = [](auto&& change, const std::string& name) {
     SamplingConfig config;

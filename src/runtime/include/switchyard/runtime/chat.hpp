@@ -23,6 +23,7 @@ struct ChatConfig {
   Index context = 0, batch = 0;  // as Session's
   Index max_tokens = 0;          // of an answer; 0 = as many as the context holds
   SamplingConfig sampling;
+  Index draft = 0;        // as GenerateOptions'
   std::string variables;  // JSON: an object of what the template sees besides; empty = none
   std::string tools;      // JSON: a list of objects; empty = none
   std::optional<std::tm> now;
@@ -37,6 +38,7 @@ struct ChatAnswer {
   Index prompt_tokens = 0, reused_tokens = 0;  // of the whole prompt; of those, how many were in the cache
   Index forgotten_messages = 0;                // the oldest ones, which no longer fitted
   double prefill_seconds = 0.0, decode_seconds = 0.0;
+  Drafts drafts;
 };
 
 // Keeps the messages, renders all of them for every answer, and computes only what differs from what the cache holds:

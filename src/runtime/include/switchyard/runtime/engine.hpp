@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "switchyard/model/transformer.hpp"
+#include "switchyard/runtime/drafter.hpp"
 #include "switchyard/runtime/sampler.hpp"
 #include "switchyard/text/chat_template.hpp"
 #include "switchyard/text/tokenizer.hpp"
@@ -20,8 +21,9 @@ namespace switchyard::runtime {
 class Engine {
  public:
   // A model folder, or a training run's folder (its last checkpoint). Throws as model::load_model. Weights keep the
-  // type that their file has and, unless mapped is false, stay in the mapped file.
-  static std::shared_ptr<Engine> load(const std::filesystem::path& path, bool mapped = true);
+  // type that their file has and, unless mapped is false, stay in the mapped file. prediction: with the layer for
+  // multi-token prediction, which drafts need; kUnsupported where there is none.
+  static std::shared_ptr<Engine> load(const std::filesystem::path& path, bool mapped = true, bool prediction = false);
 
   model::Transformer& transformer() { return transformer_; }
   const model::ModelConfig& config() const { return transformer_.config(); }
@@ -60,8 +62,24 @@ class Session {
   // how many are kept: fewer than asked for, or none, where what is cached does not hold for the shorter text (the
   // older half was forgotten, or its keys were rotated for a long text). There are no logits until the next append().
   Index rewind(Index count);
-  // What the last append() returned. kInternal before the first.
-  std::span<const float> logits() const;
+  // What the last append() returned, or after append_each() the logits of the token `before` the last. kInternal where
+  // they are not known.
+  std::span<const float> logits(Index before = 0) const;
+
+  // Tokens may be appended as guesses of how the text goes on, and taken back. start_drafting() comes before the first
+  // token and needs a transformer with a layer for multi-token prediction (kInternal otherwise).
+  void start_drafting();
+  bool drafting() const { return drafter_.has_value(); }
+  // As many guesses, at most `wanted`, as can follow one more token without anything being computed anew.
+  Index room_for_guesses(Index wanted) const;
+  // `count` guesses of what follows `next`, the token that is about to be appended.
+  std::vector<std::int32_t> draft(std::int32_t next, Index count, const ChooseGuess& choose);
+  // append() of one token after the other in one pass, with the same bits. For a token and room_for_guesses() more.
+  void append_each(std::span<const std::int32_t> ids);
+  // Forgets the last tokens of an append_each(), but not the first one: as if they had never come.
+  void take_back(Index count);
+  // Prepares for draft() what can be prepared.
+  void catch_up();
 
   const std::vector<std::int32_t>& tokens() const { return tokens_; }  // all that was ever appended
   const model::ModelConfig& config() const { return transformer_->config(); }
@@ -69,12 +87,20 @@ class Session {
 
  private:
   void run(std::span<const std::int32_t> ids);
+  Tensor pass(std::span<const std::int32_t> ids, Index text_length, bool one_by_one);
   model::Transformer* transformer_;
   model::KvCache cache_;
   Index chunk_;
   std::vector<std::int32_t> tokens_;
-  Tensor logits_;
+  Tensor logits_;          // of the last tokens, a row each
+  Index logits_rows_ = 0;  // that are of tokens which were not taken back
+  std::optional<Drafter> drafter_;
   moe::RoutingObserver* observer_ = nullptr;
+};
+
+// Guesses that were made, and those that were what was then drawn; the model's passes after the prompt's.
+struct Drafts {
+  Index guessed = 0, accepted = 0, passes = 0;
 };
 
 struct Generation {
@@ -83,6 +109,7 @@ struct Generation {
   double prefill_seconds = 0.0, decode_seconds = 0.0;
   bool ended = false;  // the model ended the text
   double score = 0.0;  // of a beam search
+  Drafts drafts;
 };
 
 // kUnsupported, naming layer and rule, where some layer chooses experts by a rule that looks ahead
@@ -94,12 +121,19 @@ void require_causal(const model::ModelConfig& config);
 // ids below `vocab` are drawn, 0 = all: a model may have rows for which its tokenizer has no token.
 //
 // A model that require_causal() refuses is refused, unless allow_non_causal insists.
+//
+// draft: tokens that are guessed ahead with the layer for multi-token prediction and read together with the one before
+// them; the session must be new, or drafting. Each is drawn as ever, and what comes behind the first wrong guess is
+// taken back: text, draws and the session's state are those without drafts, to the bit. A guess is drawn with the
+// number that its token will be drawn with, so that good guesses are right at any temperature. An observer sees wrong
+// ones too. Leviathan et al. 2022, arXiv 2211.17192, for the idea.
 struct GenerateOptions {
   Index max_tokens = 0;
   bool allow_non_causal = false;
   std::optional<std::int32_t> begin;
   std::vector<std::int32_t> ends;
   Index vocab = 0;
+  Index draft = 0;
   std::function<bool(std::int32_t id)> on_token;
 };
 Generation generate(Session& session, std::span<const std::int32_t> prompt, Sampler& sampler,

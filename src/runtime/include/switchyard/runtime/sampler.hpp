@@ -28,12 +28,16 @@ class Sampler {
   explicit Sampler(const SamplingConfig& config);
   // logits_V: one row, float32. history: all tokens so far, newest last. Ties go to the lowest id.
   std::int32_t sample(std::span<const float> logits_V, std::span<const std::int32_t> history);
+  // What the draw after the next `ahead` ones would give for these logits: another model's guess of it.
+  std::int32_t foresee(std::span<const float> logits_V, std::span<const std::int32_t> history, std::uint64_t ahead);
 
  private:
   struct Candidate {
     std::int32_t id;
     float logit;
   };
+  std::int32_t draw(std::span<const float> logits_V, std::span<const std::int32_t> history, std::uint64_t number);
+
   SamplingConfig config_;
   std::uint64_t draws_ = 0;
   std::vector<Candidate> candidates_;
