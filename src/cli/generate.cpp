@@ -7,6 +7,7 @@
 
 #include "answer_text.hpp"
 #include "command.hpp"
+#include "drafts.hpp"
 #include "sampling_options.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/parallel.hpp"
@@ -20,7 +21,7 @@ namespace {
 struct Options {
   ModelOptions model;
   std::string prompt, file;
-  Index tokens = 128, context = 0, batch = 512;
+  Index tokens = 128, context = 0, batch = 512, draft = 0;
   runtime::SamplingConfig sampling;
   runtime::BeamOptions beam;
   bool sampled = false, beams_given = false;  // some option of sampling, or of the beam search, was given
@@ -33,7 +34,8 @@ double rate(Index tokens, double seconds) { return seconds > 0.0 ? static_cast<d
 // Where the new text goes: to the terminal as it comes, or with --json into one object at the end.
 class Output {
  public:
-  Output(const Options& options, std::string prompt) : json_(options.json), prompt_(std::move(prompt)) {}
+  Output(const Options& options, std::string prompt)
+      : json_(options.json), draft_(options.draft > 0), prompt_(std::move(prompt)) {}
 
   void add(const std::string& piece) {
     if (json_) {
@@ -49,6 +51,7 @@ class Output {
               bool scored = false) const {
     const double prefill = rate(result.prompt_tokens, result.prefill_seconds);
     const double decode = rate(decoded, result.decode_seconds);
+    const DraftFigures drafts(result.drafts, decoded);
     if (json_) {
       nlohmann::ordered_json json;
       json["prompt"] = text::replace_invalid_utf8(prompt_);
@@ -59,17 +62,23 @@ class Output {
       if (scored) json["score"] = result.score;
       json["prefill_tokens_per_second"] = prefill;
       json["decode_tokens_per_second"] = decode;
+      if (draft_)
+        json["draft"] = {{"guessed", drafts.guessed},
+                         {"accepted", drafts.accepted},
+                         {"acceptance", drafts.acceptance},
+                         {"tokens_per_pass", drafts.tokens_per_pass}};
       fmt::print("{}\n", json.dump());
       return;
     }
     fmt::print("\n");
-    if (::isatty(STDERR_FILENO) != 1) return;
+    if (::isatty(STDERR_FILENO) != 1 && !draft_) return;
     fmt::print(stderr, "\n{} prompt tokens at {:.0f}/s, {} new tokens at {:.0f}/s{}\n", result.prompt_tokens, prefill,
                result.ids.size(), decode, result.ended ? ", ended by the model" : "");
+    if (draft_) fmt::print(stderr, "{}\n", drafts_text(drafts));
   }
 
  private:
-  bool json_;
+  bool json_, draft_;
   std::string prompt_, text_;
 };
 
@@ -116,11 +125,16 @@ void run(const Options& options) {
     fail(ErrorKind::kUsage,
          "--beams goes without sampling: leave --temp, --top-k, --top-p, --min-p, --seed and the "
          "penalties out");
-  if (model::is_encoder_decoder(options.model.path)) return run_text_to_text(options, prompt);
+  if (model::is_encoder_decoder(options.model.path)) {
+    if (options.draft > 0)
+      fail(ErrorKind::kUsage, "--draft: {} is an encoder-decoder, which has no layer for multi-token prediction",
+           options.model.path);
+    return run_text_to_text(options, prompt);
+  }
   if (options.beams_given)
     fail(ErrorKind::kUsage, "--beams: {} is no encoder-decoder, for which alone beam search is made",
          options.model.path);
-  const auto engine = runtime::Engine::load(options.model.path, !options.model.no_mmap);
+  const auto engine = runtime::Engine::load(options.model.path, !options.model.no_mmap, options.draft > 0);
   check_context(options.context, *engine);
   if (!options.allow_non_causal) runtime::require_causal(engine->transformer().config());
   const text::Tokenizer& tokenizer = engine->tokenizer();
@@ -133,6 +147,7 @@ void run(const Options& options) {
 
   runtime::GenerateOptions how;
   how.max_tokens = options.tokens;
+  how.draft = options.draft;
   how.allow_non_causal = options.allow_non_causal;
   // A model without a begin token starts from its first id: an empty prompt is then a free sample.
   how.begin = tokenizer.bos_id().value_or(0);
@@ -144,7 +159,8 @@ void run(const Options& options) {
   };
   const runtime::Generation result = runtime::generate(session, ids, sampler, how);
   output.add(decoder.finish());
-  output.finish(ids, result, std::max<Index>(0, static_cast<Index>(result.ids.size()) - 1));
+  // The first token needs no pass of its own; the end token is none of the ids.
+  output.finish(ids, result, std::max<Index>(0, static_cast<Index>(result.ids.size()) - (result.ended ? 0 : 1)));
 }
 
 }  // namespace
@@ -173,15 +189,22 @@ void add_generate(CLI::App& program, Action& action) {
       command->add_flag("--early-stopping", beam.early_stopping,
                         "Of a beam search: stop once as many texts as beams have ended")};
   command->add_flag("--no-echo", options->no_echo, "Do not print the prompt before its continuation");
+  add_draft(*command, options->draft);
   add_allow_non_causal(*command, options->allow_non_causal);
   add_threads(*command, options->threads);
   add_json(*command, options->json);
   command->footer(
       "\nAn encoder-decoder (Switch Transformer) answers the text instead of continuing it: greedily unless an option "
       "of\n"
-      "sampling or --beams is given, sentinel tokens shown. --ctx-size, --batch-size and --no-echo are not for it.\n"
+      "sampling or --beams is given, sentinel tokens shown. --ctx-size, --batch-size, --no-echo and --draft are not "
+      "for it.\n"
+      "\n--draft N: a pass then reads a token and N guesses of what follows, and so the weights, which decoding waits "
+      "for,\n"
+      "once for as many tokens as were guessed right and one more. How many that are is shown. 1 is a good start: the\n"
+      "layer is trained for the first guess.\n"
       "\nExamples:\n"
       "  switchyard generate -m runs/quickstart -p \"And the Lord said\" -n 200 --temp 0.7\n"
+      "  switchyard generate -m GLM-4.5-Air -f letter.txt --draft 1\n"
       "  switchyard generate -m switch-base-8 -p \"A <extra_id_0> walks into a bar\" --beams 4\n");
   command->callback([options, sampling, beams, &action] {
     const auto given = [](const CLI::Option* option) { return option->count() > 0; };

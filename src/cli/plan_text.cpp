@@ -84,7 +84,7 @@ std::string parameters(const plan::ModelPlan& plan) {
   line("  (iii)", counts.active_in_layers, "without embedding and output: the layers alone");
   if (plan.draft_parameters > 0)
     text += fmt::format(
-        "  not counted: {} layer{} of multi-token prediction, about {} parameters, which generation skips\n",
+        "  not counted: {} layer{} of multi-token prediction, about {} parameters, which only --draft reads\n",
         plan.file.prediction_layers, plan.file.prediction_layers == 1 ? "" : "s",
         count(static_cast<double>(plan.draft_parameters)));
   return text;

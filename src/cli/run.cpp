@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "command.hpp"
+#include "drafts.hpp"
 #include "line_editor.hpp"
 #include "routing_text.hpp"
 #include "sampling_options.hpp"
@@ -30,7 +31,7 @@ struct Options {
   ModelOptions model;
   std::string prompt, file, system, builtin, template_file, tools;
   std::vector<std::string> variables;
-  Index tokens = 0, context = 0, batch = 512;
+  Index tokens = 0, context = 0, batch = 512, draft = 0;
   runtime::SamplingConfig sampling;
   int threads = 0;
   bool stats = false, allow_non_causal = false, one_shot = false;
@@ -261,6 +262,10 @@ class Terminal {
                answer.prompt_tokens, answer.reused_tokens,
                rate(answer.prompt_tokens - answer.reused_tokens, answer.prefill_seconds), generated,
                rate(std::max<Index>(0, generated - 1), answer.decode_seconds));
+    if (options_.draft > 0) {
+      const Index decoded = std::max<Index>(0, generated - (answer.end == End::kModel ? 0 : 1));
+      fmt::print(stderr, "[{}]\n", drafts_text({answer.drafts, decoded}));
+    }
   }
 
   const Options& options_;
@@ -309,6 +314,7 @@ void run(const Options& options) {
   config.batch = options.batch;
   config.max_tokens = options.tokens;
   config.sampling = options.sampling;
+  config.draft = options.draft;
   config.variables = variables_json(options.variables);
   if (!options.tools.empty()) config.tools = read_file(options.tools);
   config.allow_non_causal = options.allow_non_causal;
@@ -319,7 +325,7 @@ void run(const Options& options) {
     fail(ErrorKind::kUnsupported, "{}: an encoder-decoder answers one text and cannot chat; use `switchyard generate`",
          options.model.path);
   }
-  const auto engine = runtime::Engine::load(options.model.path, !options.model.no_mmap);
+  const auto engine = runtime::Engine::load(options.model.path, !options.model.no_mmap, options.draft > 0);
   check_context(options.context, *engine);
   runtime::Chat chat(engine->transformer(), engine->tokenizer(), find_template(options, *engine), config);
   if (!options.system.empty()) chat.set_system(options.system);
@@ -357,6 +363,7 @@ void add_run(CLI::App& program, Action& action) {
   add_context(*command, options->context, options->batch);
   add_sampling(*command, options->sampling);
   command->add_flag("--stats", options->stats, "Show tokens and speed behind every answer");
+  add_draft(*command, options->draft);
   add_allow_non_causal(*command, options->allow_non_causal);
   add_threads(*command, options->threads);
   command->footer(

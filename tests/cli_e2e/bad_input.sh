@@ -113,6 +113,8 @@ refused 1 "no-folder" logits -m "$model" --tokens 1 --output no-folder/l.npy
 refused 2 "temperature: -1, expected 0 or more" generate -m "$model" -p x --temp -1
 refused 2 "top-p: 0, expected" generate -m "$model" -p x --top-p 0
 refused 1 "made for at most 32" generate -m "$model" -p x -c 33
+refused 1 "multi-token prediction, with which --draft guesses" generate -m "$model" -p x --draft 1
+refused 2 "--draft" generate -m "$model" -p x --draft 65
 refused 1 "made for at most 32" perplexity -m "$model" text/verse/one.txt -c 33
 refused 2 "--layer 9" inspect -m "$model" -f text/code/main.c --layer 9
 [[ ! -e l.npy ]] || wrong "a refused logits command left l.npy"

@@ -31,6 +31,7 @@ expect 0 generate -m "$model" -p "" -n 3 --json
 check json output /prompt_ids '[1]'
 refused 2 "--beams goes without sampling" generate -m "$model" -p x --beams 2 --temp 0.5
 refused 2 "--beams" generate -m "$model" -p x --beams 0
+refused 2 "is an encoder-decoder" generate -m "$model" -p x --draft 1
 
 # The same from spiece.model alone.
 cp -r "$model" piece

@@ -53,7 +53,7 @@ struct ModelPlan {
   Machine machine;
   PlanOptions options;  // as they were used
   model::ParameterCounts counts;
-  Index draft_parameters = 0;  // of multi-token prediction, which the checkpoint has besides and which is not counted
+  Index draft_parameters = 0;  // of multi-token prediction, which only drafts read: not counted
   std::vector<CachePlan> caches;
   std::vector<FormatPlan> formats;  // from the largest to the smallest
 };
