@@ -93,14 +93,14 @@ TEST(Drafting, SameTextAsWithoutAtAnyTemperatureAndNumberOfGuesses) {
   Index guessed = 0, accepted = 0;
   for (const auto& [name, config] : models_with_prediction()) {
     model::Transformer transformer = make_model(config);
-    for (const float temperature : {0.0F, 0.8F, 2.5F}) {
+    for (const float temperature : {0.0F, 1.2F}) {
       for (const Index prompt : {1, 7}) {
         const Ids ids = model::random_ids(prompt, config.vocab, static_cast<std::uint32_t>(prompt));
         const SamplingConfig sampling = at_temperature(temperature);
         const Told expected = tell(transformer, ids, sampling, most(70), 0);
         EXPECT_EQ(expected.first.drafts.guessed, 0);
         EXPECT_EQ(expected.first.drafts.passes, 69);
-        for (const Index draft : {1, 2, 5}) {
+        for (const Index draft : {1, 4}) {
           SCOPED_TRACE(fmt::format("{}, temperature {}, prompt {}, {} guesses", name, temperature, prompt, draft));
           const Told found = tell(transformer, ids, sampling, most(70), draft);
           expect_same(found, expected);
@@ -230,8 +230,9 @@ TEST(Drafting, GoodGuessesAreAllAccepted) {
 
 // What a session guesses depends on its text alone, not on the way there, but for the order of attention's sums.
 TEST(Drafting, GuessesAreThoseOfANewSession) {
-  for (const auto& [name, config] : models_with_prediction()) {
-    SCOPED_TRACE(name);
+  for (const model::NamedModel& one : models_with_prediction()) {
+    SCOPED_TRACE(one.name);
+    const model::ModelConfig& config = one.config;
     model::Transformer transformer = make_model(config);
     const Ids text = model::random_ids(20, config.vocab, 9);
     const auto guesses_of = [&](Session& session, std::int32_t next) {
@@ -272,8 +273,17 @@ TEST(Drafting, GuessesAreThoseOfANewSession) {
     read(session, 9, 14);
     session.catch_up();
     EXPECT_EQ(session.rewind(8), 8);
-    expect_guesses(session, 8, 3);
-    read(session, 8, 10);
+    expect_guesses(session, 8, text.back());
+    read(session, 8, 12);
+    session.catch_up();
+    EXPECT_EQ(session.rewind(10), 10);
+    session.append(std::span(text).last(1));  // another token than before
+    Session other(transformer);
+    other.start_drafting();
+    read(other, 0, 10);
+    other.append(std::span(text).last(1));
+    EXPECT_TRUE(oracle::close(guesses_of(session, 3), oracle::to_double(guesses_of(other, 3)),
+                              model::model_tolerance(config, 2)));
     EXPECT_EQ(session.rewind(0), 0);
     read(session, 0, 5);
     expect_guesses(session, 5, 7);
