@@ -1,7 +1,8 @@
 // The layer for multi-token prediction. DeepSeek-AI 2024, arXiv 2412.19437, section 2.2. What the paper leaves open is
 // settled as vLLM (deepseek_mtp.py, glm4_moe_mtp.py) and SGLang (deepseek_nextn.py) run the published weights: the
-// embedding comes first in the projection's input, the hidden state is the one after the model's final norm, and on
-// from its own guesses the layer reads its output after shared_head.norm. As in the paper no embedding is masked.
+// embedding comes first in the projection's input, and the hidden state is the one after the model's final norm. To
+// guess on, the layer reads its output after shared_head.norm, as in SGLang: hnorm was trained on states after a norm.
+// As in the paper and in SGLang no embedding is masked.
 
 #include "layer.hpp"
 #include "switchyard/kernels/elementwise.hpp"

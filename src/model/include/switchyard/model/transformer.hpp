@@ -79,9 +79,9 @@ class Transformer {
   Tensor logits(ConstMatrix hidden_TD) const;
   // The layer for multi-token prediction; all three need config().prediction. Token t + 1 follows the token of row t,
   // and what is made of both tells of token t + 2. hidden_TD is forward()'s, or what this returned, to guess on from
-  // there: the result after the layer's own final norm (as Megatron-LM chains such layers and serving programs this
-  // one). Appends to `cache`, which is made by prediction_cache(); the first row stands at position cache.length(), the
-  // one of its hidden state. text_length as above.
+  // there, which is after the layer's own final norm. Rows are appended to `cache`, which prediction_cache() makes; the
+  // first one stands at position cache.length(), the position of its hidden state. text_length as above.
+  // Where files have several such layers this is the first.
   KvCache prediction_cache(Index capacity) const;
   autograd::Value predict(const autograd::Value& hidden_TD, std::span<const std::int32_t> next_id_T, KvCache& cache,
                           Index text_length = 0);
