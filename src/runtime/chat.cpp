@@ -116,33 +116,30 @@ void Chat::find_ends() {
 }
 
 ChatAnswer Chat::ask(const std::string& content, const Listener& listener) {
-  const std::vector<ChatMessage> before = messages_;
-  const std::size_t forgotten = forgotten_;
+  std::vector<ChatMessage> before = messages_;
   messages_.push_back({"user", content, {}});
-  try {
-    ChatAnswer result = answer(listener);
-    if (result.ids.empty() && result.end == ChatAnswer::End::kStopped) messages_ = before;
-    return result;
-  } catch (...) {
-    messages_ = before;
-    forgotten_ = forgotten;
-    throw;
-  }
+  return answer_or_restore(std::move(before), listener);
 }
 
 ChatAnswer Chat::answer_again(const Listener& listener) {
-  const std::vector<ChatMessage> before = messages_;
+  std::vector<ChatMessage> before = messages_;
   while (!messages_.empty() && messages_.back().role == "assistant") messages_.pop_back();
   if (messages_.empty() || messages_.back().role != "user") {
-    messages_ = before;
+    messages_ = std::move(before);
     fail(ErrorKind::kUsage, "there is no message to answer again");
   }
+  return answer_or_restore(std::move(before), listener);
+}
+
+ChatAnswer Chat::answer_or_restore(std::vector<ChatMessage> before, const Listener& listener) {
+  const std::size_t forgotten = forgotten_;
   try {
     ChatAnswer result = answer(listener);
-    if (result.ids.empty() && result.end == ChatAnswer::End::kStopped) messages_ = before;
+    if (result.ids.empty() && result.end == ChatAnswer::End::kStopped) messages_ = std::move(before);
     return result;
   } catch (...) {
-    messages_ = before;
+    messages_ = std::move(before);
+    forgotten_ = forgotten;
     throw;
   }
 }

@@ -126,6 +126,18 @@ inline oracle::Parameters parameters_in_double(const Transformer& transformer) {
   return parameters;
 }
 
+// LongRoPE with a border that a text of ten tokens crosses.
+inline void rotate_long_texts_otherwise(LayerConfig& layer) {
+  const auto pairs = static_cast<std::size_t>(rotary_elements(layer.attention) / 2);
+  kernels::RopeScaling& scaling = layer.attention.rope_scaling;
+  scaling.kind = "longrope";
+  scaling.original_positions = 9.0;
+  scaling.short_factors.assign(pairs, 1.0);
+  scaling.long_factors.assign(pairs, 3.0);
+  scaling.magnitude = 1.1;
+  scaling.long_magnitude = 1.3;
+}
+
 inline std::vector<std::int32_t> random_ids(Index count, Index vocab, std::uint32_t seed) {
   const RandomStream stream(seed, RandomPurpose::kTest, 77);
   std::vector<std::int32_t> ids(static_cast<std::size_t>(count));

@@ -148,18 +148,8 @@ TEST(Drafting, SmallContexts) {
 // Where the text grows beyond what its keys were rotated for, all is computed anew, at the same token.
 TEST(Drafting, AcrossTheBorderOfLongRope) {
   model::NamedModel last = models_with_prediction().back();
-  std::vector<model::LayerConfig*> layers = {&last.config.prediction->layer};
-  for (model::LayerConfig& layer : last.config.layers) layers.push_back(&layer);
-  for (model::LayerConfig* layer : layers) {
-    kernels::RopeScaling& scaling = layer->attention.rope_scaling;
-    const auto pairs = static_cast<std::size_t>(model::rotary_elements(layer->attention) / 2);
-    scaling.kind = "longrope";
-    scaling.original_positions = 9.0;
-    scaling.short_factors.assign(pairs, 1.0);
-    scaling.long_factors.assign(pairs, 3.0);
-    scaling.magnitude = 1.1;
-    scaling.long_magnitude = 1.3;
-  }
+  model::rotate_long_texts_otherwise(last.config.prediction->layer);
+  for (model::LayerConfig& layer : last.config.layers) model::rotate_long_texts_otherwise(layer);
   model::Transformer transformer = make_model(last.config);
   for (const Index prompt : {2, 8, 9, 12}) {
     SCOPED_TRACE(prompt);

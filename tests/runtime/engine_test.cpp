@@ -76,16 +76,7 @@ TEST(Session, ALongPromptIsReadInChunks) {
 // A text that grows beyond what its keys were rotated for is rotated anew, also where the border lies within a prompt.
 TEST(Session, CrossesTheBorderOfLongRope) {
   model::ModelConfig config = mixed_config();
-  for (model::LayerConfig& layer : config.layers) {
-    const auto pairs = static_cast<std::size_t>(model::rotary_elements(layer.attention) / 2);
-    kernels::RopeScaling& scaling = layer.attention.rope_scaling;
-    scaling.kind = "longrope";
-    scaling.original_positions = 9.0;
-    scaling.short_factors.assign(pairs, 1.0);
-    scaling.long_factors.assign(pairs, 3.0);
-    scaling.magnitude = 1.1;
-    scaling.long_magnitude = 1.3;
-  }
+  for (model::LayerConfig& layer : config.layers) model::rotate_long_texts_otherwise(layer);
   model::Transformer transformer = make_model(config);
   const Ids ids = model::random_ids(20, config.vocab, 8);
   const double tolerance = model::model_tolerance(config, 2);

@@ -79,6 +79,8 @@ class Chat {
 
  private:
   ChatAnswer answer(const Listener& listener);
+  // Leaves the messages as `before` where no answer came about.
+  ChatAnswer answer_or_restore(std::vector<ChatMessage> before, const Listener& listener);
   text::RenderedChat render(std::size_t first, bool open) const;
   std::vector<std::int32_t> ids_from(std::size_t first) const;
   void find_ends();
