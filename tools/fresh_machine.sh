@@ -74,7 +74,7 @@ need_space "$dir" 6000 "the fresh machine"
 unmount_all() {
   local machine point
   for machine in "$dir"/*/; do
-    for point in proc sys dev; do
+    for point in proc sys dev/pts dev; do
       if mountpoint -q "$machine$point"; then
         umount "$machine$point" || umount --lazy "$machine$point"
       fi
@@ -182,6 +182,7 @@ try() {
   mount -t proc proc "$machine/proc"
   mount -t sysfs -o ro sysfs "$machine/sys"
   mount --bind /dev "$machine/dev"
+  mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts "$machine/dev/pts" # terminals of its own
   start=$SECONDS
   run_in "$machine" "$@" 2>&1 | tee "$dir/$name.log" || status=$?
   unmount_all
