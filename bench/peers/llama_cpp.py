@@ -7,9 +7,10 @@ FOLDER holds libllama and libggml as shared libraries. A prebuilt set comes with
     npm install --ignore-scripts node-llama-cpp    ->  node_modules/@node-llama-cpp/linux-x64/bins/linux-x64
 Needs numpy. MODEL.gguf should hold float32 (switchyard convert --type f32); the other types are made of it by
 llama.cpp's own quantiser in a temporary folder. llama.cpp rounds activations to eight bits where weights are quantised,
-which this program does not; so a last column compares with llama.cpp on the same weights expanded to float32. Text windows of --context tokens are read by both programs, each window
-on its own. Without a text, as for a model without a tokenizer, random ids are read. Exit status 1 where a type misses the aim: the same most likely token at 99% of the positions and a
-perplexity within 0.5%.
+which this program does not; so a last column compares with llama.cpp on the same weights expanded to float32. Text
+windows of --context tokens are read by both programs, each window on its own. Without a text, as for a model without a
+tokenizer, random ids are read. Exit status 1 where a type misses the aim: the same most likely token at 99% of the
+positions and a perplexity within 0.5%.
 """
 import argparse
 import ctypes

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "oracle/compare.hpp"
 #include "support/temporary_folder.hpp"
 #include "switchyard/base/atomic_file.hpp"
 #include "switchyard/base/error.hpp"
@@ -53,6 +54,14 @@ inline std::string golden_test_name(const testing::TestParamInfo<std::string>& t
   std::string name = test.param;
   for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) != 0 ? c : '_';
   return name;
+}
+
+inline void expect_same_parameters(const std::filesystem::path& a, const std::filesystem::path& b) {
+  const LoadedModel first = load_model(a), second = load_model(b);
+  const auto before = first.transformer.parameters(), after = second.transformer.parameters();
+  ASSERT_EQ(before.size(), after.size());
+  for (std::size_t i = 0; i < before.size(); ++i)
+    EXPECT_TRUE(oracle::same_bits(before[i]->value.f32(), after[i]->value.f32())) << before[i]->name;
 }
 
 inline void write_text(const std::filesystem::path& path, const std::string& text) {

@@ -126,6 +126,17 @@ inline oracle::Parameters parameters_in_double(const Transformer& transformer) {
   return parameters;
 }
 
+// A rule that looks ahead, on every layer with experts.
+inline void let_experts_choose(ModelConfig& config) {
+  for (LayerConfig& layer : config.layers) {
+    if (!layer.moe) continue;
+    layer.moe->router.select = "expert-choice";
+    layer.moe->router.selection_bias = false;
+    layer.moe->balance.bias_update_rate = 0.0F;
+    layer.moe->capacity.factor = 0.0F;
+  }
+}
+
 // LongRoPE with a border that a text of ten tokens crosses.
 inline void rotate_long_texts_otherwise(LayerConfig& layer) {
   const auto pairs = static_cast<std::size_t>(rotary_elements(layer.attention) / 2);

@@ -307,13 +307,7 @@ TEST(Drafting, NeedsALayerAndARouterThatDoesNotLookAhead) {
   Session session(without);
   error_of(ErrorKind::kInternal, [&] { session.start_drafting(); });
 
-  for (model::LayerConfig& layer : config.layers) {
-    if (!layer.moe) continue;
-    layer.moe->router.select = "expert-choice";
-    layer.moe->router.selection_bias = false;
-    layer.moe->balance.bias_update_rate = 0.0F;
-    layer.moe->capacity.factor = 0.0F;
-  }
+  model::let_experts_choose(config);
   config.prediction = model::PredictionConfig{config.layers.front()};
   model::Transformer looks_ahead = make_model(config);
   Session other(looks_ahead);

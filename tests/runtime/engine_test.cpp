@@ -311,13 +311,7 @@ TEST_F(Generate, SameSeedSameBitsAtAnyNumberOfThreads) {
 // Expert choice gives a token other experts when later ones are known.
 TEST(GenerateNonCausal, IsRefusedUnlessAskedFor) {
   model::ModelConfig config = mixed_config();
-  for (model::LayerConfig& layer : config.layers) {
-    if (!layer.moe) continue;
-    layer.moe->router.select = "expert-choice";
-    layer.moe->router.selection_bias = false;
-    layer.moe->balance.bias_update_rate = 0.0F;
-    layer.moe->capacity.factor = 0.0F;
-  }
+  model::let_experts_choose(config);
   model::Transformer transformer = make_model(config);
   Session session(transformer);
   Sampler sampler({});

@@ -127,38 +127,29 @@ Value dict_copy_method(Machine& machine, const Value& self, Arguments& arguments
 
 Value unsafe_method(Machine&, const Value&, Arguments&) { throw Failure("a template may not change a dict"); }
 
-struct Row {
-  std::string_view name;
-  Filter run;
-};
 constexpr std::array kListMethods = {
-    Row{"append", append_method}, Row{"copy", copy_method},   Row{"count", count_method},
-    Row{"extend", extend_method}, Row{"index", index_method}, Row{"insert", insert_method},
-    Row{"pop", pop_method},
+    NamedFilter{"append", append_method}, NamedFilter{"copy", copy_method},   NamedFilter{"count", count_method},
+    NamedFilter{"extend", extend_method}, NamedFilter{"index", index_method}, NamedFilter{"insert", insert_method},
+    NamedFilter{"pop", pop_method},
 };
-constexpr std::array kTupleMethods = {Row{"count", count_method}, Row{"index", index_method}};
+constexpr std::array kTupleMethods = {NamedFilter{"count", count_method}, NamedFilter{"index", index_method}};
 constexpr std::array kDictMethods = {
-    Row{"clear", unsafe_method},   Row{"copy", dict_copy_method},    Row{"get", get_method},
-    Row{"items", items_method},    Row{"keys", keys_method},         Row{"pop", unsafe_method},
-    Row{"popitem", unsafe_method}, Row{"setdefault", unsafe_method}, Row{"update", unsafe_method},
-    Row{"values", values_method},
+    NamedFilter{"clear", unsafe_method},   NamedFilter{"copy", dict_copy_method},
+    NamedFilter{"get", get_method},        NamedFilter{"items", items_method},
+    NamedFilter{"keys", keys_method},      NamedFilter{"pop", unsafe_method},
+    NamedFilter{"popitem", unsafe_method}, NamedFilter{"setdefault", unsafe_method},
+    NamedFilter{"update", unsafe_method},  NamedFilter{"values", values_method},
 };
-
-template <class Rows>
-Filter find_in(const Rows& rows, std::string_view name) {
-  const auto* found = std::find_if(rows.begin(), rows.end(), [name](const Row& row) { return row.name == name; });
-  return found == rows.end() ? nullptr : found->run;
-}
 
 }  // namespace
 
 Filter find_method(const Value& object, std::string_view name) {
   if (object.is_string()) return find_string_method(name);
-  if (object.is_dict()) return find_in(kDictMethods, name);
+  if (object.is_dict()) return find_named(kDictMethods, name);
   if (!object.is_list()) return nullptr;
   const Kind kind = object.list().kind;
-  if (kind == Kind::kList) return find_in(kListMethods, name);
-  return kind == Kind::kTuple || kind == Kind::kRange ? find_in(kTupleMethods, name) : nullptr;
+  if (kind == Kind::kList) return find_named(kListMethods, name);
+  return kind == Kind::kTuple || kind == Kind::kRange ? find_named(kTupleMethods, name) : nullptr;
 }
 
 }  // namespace switchyard::text::jinja

@@ -4,6 +4,7 @@
 #include <ctime>
 #include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -106,6 +107,17 @@ class Machine {
 using Filter = Value (*)(Machine&, const Value& input, Arguments&);
 using Test = bool (*)(Machine&, const Value& input, Arguments&);
 using Function = Value (*)(Machine&, Arguments&);
+struct NamedFilter {
+  std::string_view name;
+  Filter run;
+};
+// Null where there is none of that name.
+inline Filter find_named(std::span<const NamedFilter> rows, std::string_view name) {
+  for (const NamedFilter& row : rows)
+    if (row.name == name) return row.run;
+  return nullptr;
+}
+
 Filter find_filter(std::string_view name);  // null where there is none
 Filter find_text_filter(std::string_view name);
 Filter find_sequence_filter(std::string_view name);

@@ -293,29 +293,37 @@ Value attr_filter(Machine& machine, const Value& input, Arguments& arguments) {
   return Machine::undefined(fmt::format("'dict object' has no attribute '{}'", name));
 }
 
-struct Row {
-  std::string_view name;
-  Filter run;
-};
 constexpr std::array kFilters = {
-    Row{"attr", attr_filter},       Row{"batch", batch_filter},     Row{"count", length_filter},
-    Row{"d", default_filter},       Row{"default", default_filter}, Row{"dictsort", dictsort_filter},
-    Row{"first", first_filter},     Row{"groupby", groupby_filter}, Row{"items", items_filter},
-    Row{"join", join_filter},       Row{"last", last_filter},       Row{"length", length_filter},
-    Row{"list", list_filter},       Row{"map", map_filter},         Row{"max", max_filter},
-    Row{"min", min_filter},         Row{"reject", reject_filter},   Row{"rejectattr", rejectattr_filter},
-    Row{"reverse", reverse_filter}, Row{"select", select_filter},   Row{"selectattr", selectattr_filter},
-    Row{"slice", slice_filter},     Row{"sort", sort_filter},       Row{"sum", sum_filter},
-    Row{"unique", unique_filter},
+    NamedFilter{"attr", attr_filter},
+    NamedFilter{"batch", batch_filter},
+    NamedFilter{"count", length_filter},
+    NamedFilter{"d", default_filter},
+    NamedFilter{"default", default_filter},
+    NamedFilter{"dictsort", dictsort_filter},
+    NamedFilter{"first", first_filter},
+    NamedFilter{"groupby", groupby_filter},
+    NamedFilter{"items", items_filter},
+    NamedFilter{"join", join_filter},
+    NamedFilter{"last", last_filter},
+    NamedFilter{"length", length_filter},
+    NamedFilter{"list", list_filter},
+    NamedFilter{"map", map_filter},
+    NamedFilter{"max", max_filter},
+    NamedFilter{"min", min_filter},
+    NamedFilter{"reject", reject_filter},
+    NamedFilter{"rejectattr", rejectattr_filter},
+    NamedFilter{"reverse", reverse_filter},
+    NamedFilter{"select", select_filter},
+    NamedFilter{"selectattr", selectattr_filter},
+    NamedFilter{"slice", slice_filter},
+    NamedFilter{"sort", sort_filter},
+    NamedFilter{"sum", sum_filter},
+    NamedFilter{"unique", unique_filter},
 };
 
 }  // namespace
 
-Filter find_sequence_filter(std::string_view name) {
-  const auto* found =
-      std::find_if(kFilters.begin(), kFilters.end(), [name](const Row& row) { return row.name == name; });
-  return found == kFilters.end() ? nullptr : found->run;
-}
+Filter find_sequence_filter(std::string_view name) { return find_named(kFilters, name); }
 
 MarkedText joined(Machine& machine, const std::vector<Value>& items, const MarkedText& separator) {
   MarkedText text;

@@ -309,57 +309,49 @@ Value zfill_method(Machine& machine, const Value& self, Arguments& arguments) {
   return machine.string(std::move(result));
 }
 
-struct Row {
-  std::string_view name;
-  Filter run;
-};
 constexpr std::array kMethods = {
-    Row{"capitalize", map_method<title_first>},
-    Row{"casefold", map_method<lower>},
-    Row{"center", center_method},
-    Row{"count", count_method},
-    Row{"endswith", endswith_method},
-    Row{"find", find_method_},
-    Row{"format", format_method},
-    Row{"index", index_method},
-    Row{"isalnum", class_method<CharacterClass::kAlnum>},
-    Row{"isalpha", class_method<CharacterClass::kAlpha>},
-    Row{"isdecimal", class_method<CharacterClass::kDecimal>},
-    Row{"isdigit", class_method<CharacterClass::kDigit>},
-    Row{"islower", class_method<CharacterClass::kLower>},
-    Row{"isnumeric", class_method<CharacterClass::kNumeric>},
-    Row{"isspace", class_method<CharacterClass::kSpace>},
-    Row{"isupper", class_method<CharacterClass::kUpper>},
-    Row{"join", join_method},
-    Row{"ljust", ljust_method},
-    Row{"lower", map_method<lower>},
-    Row{"lstrip", lstrip_method},
-    Row{"partition", partition_method},
-    Row{"removeprefix", removeprefix_method},
-    Row{"removesuffix", removesuffix_method},
-    Row{"replace", replace_method},
-    Row{"rfind", rfind_method},
-    Row{"rindex", rindex_method},
-    Row{"rjust", rjust_method},
-    Row{"rpartition", rpartition_method},
-    Row{"rsplit", rsplit_method},
-    Row{"rstrip", rstrip_method},
-    Row{"split", split_method},
-    Row{"splitlines", splitlines_method},
-    Row{"startswith", startswith_method},
-    Row{"strip", strip_method},
-    Row{"swapcase", map_method<swap_case>},
-    Row{"title", map_method<title_words>},
-    Row{"upper", map_method<upper>},
-    Row{"zfill", zfill_method},
+    NamedFilter{"capitalize", map_method<title_first>},
+    NamedFilter{"casefold", map_method<lower>},
+    NamedFilter{"center", center_method},
+    NamedFilter{"count", count_method},
+    NamedFilter{"endswith", endswith_method},
+    NamedFilter{"find", find_method_},
+    NamedFilter{"format", format_method},
+    NamedFilter{"index", index_method},
+    NamedFilter{"isalnum", class_method<CharacterClass::kAlnum>},
+    NamedFilter{"isalpha", class_method<CharacterClass::kAlpha>},
+    NamedFilter{"isdecimal", class_method<CharacterClass::kDecimal>},
+    NamedFilter{"isdigit", class_method<CharacterClass::kDigit>},
+    NamedFilter{"islower", class_method<CharacterClass::kLower>},
+    NamedFilter{"isnumeric", class_method<CharacterClass::kNumeric>},
+    NamedFilter{"isspace", class_method<CharacterClass::kSpace>},
+    NamedFilter{"isupper", class_method<CharacterClass::kUpper>},
+    NamedFilter{"join", join_method},
+    NamedFilter{"ljust", ljust_method},
+    NamedFilter{"lower", map_method<lower>},
+    NamedFilter{"lstrip", lstrip_method},
+    NamedFilter{"partition", partition_method},
+    NamedFilter{"removeprefix", removeprefix_method},
+    NamedFilter{"removesuffix", removesuffix_method},
+    NamedFilter{"replace", replace_method},
+    NamedFilter{"rfind", rfind_method},
+    NamedFilter{"rindex", rindex_method},
+    NamedFilter{"rjust", rjust_method},
+    NamedFilter{"rpartition", rpartition_method},
+    NamedFilter{"rsplit", rsplit_method},
+    NamedFilter{"rstrip", rstrip_method},
+    NamedFilter{"split", split_method},
+    NamedFilter{"splitlines", splitlines_method},
+    NamedFilter{"startswith", startswith_method},
+    NamedFilter{"strip", strip_method},
+    NamedFilter{"swapcase", map_method<swap_case>},
+    NamedFilter{"title", map_method<title_words>},
+    NamedFilter{"upper", map_method<upper>},
+    NamedFilter{"zfill", zfill_method},
 };
 
 }  // namespace
 
-Filter find_string_method(std::string_view name) {
-  const auto* found =
-      std::find_if(kMethods.begin(), kMethods.end(), [name](const Row& row) { return row.name == name; });
-  return found == kMethods.end() ? nullptr : found->run;
-}
+Filter find_string_method(std::string_view name) { return find_named(kMethods, name); }
 
 }  // namespace switchyard::text::jinja

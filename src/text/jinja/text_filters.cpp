@@ -296,42 +296,34 @@ Value tojson_filter(Machine& machine, const Value& input, Arguments& arguments) 
   return machine.string(to_json(machine, input, arguments));
 }
 
-struct Row {
-  std::string_view name;
-  Filter run;
-};
 constexpr std::array kFilters = {
-    Row{"abs", abs_filter},
-    Row{"capitalize", capitalize_filter},
-    Row{"center", center_filter},
-    Row{"e", escape_filter},
-    Row{"escape", escape_filter},
-    Row{"float", float_filter},
-    Row{"forceescape", forceescape_filter},
-    Row{"format", format_filter},
-    Row{"indent", indent_filter},
-    Row{"int", int_filter},
-    Row{"lower", lower_filter},
-    Row{"replace", replace_filter},
-    Row{"round", round_filter},
-    Row{"safe", safe_filter},
-    Row{"string", string_filter},
-    Row{"title", title_filter},
-    Row{"tojson", tojson_filter},
-    Row{"trim", trim_filter},
-    Row{"truncate", truncate_filter},
-    Row{"upper", upper_filter},
-    Row{"urlencode", urlencode_filter},
-    Row{"wordcount", wordcount_filter},
+    NamedFilter{"abs", abs_filter},
+    NamedFilter{"capitalize", capitalize_filter},
+    NamedFilter{"center", center_filter},
+    NamedFilter{"e", escape_filter},
+    NamedFilter{"escape", escape_filter},
+    NamedFilter{"float", float_filter},
+    NamedFilter{"forceescape", forceescape_filter},
+    NamedFilter{"format", format_filter},
+    NamedFilter{"indent", indent_filter},
+    NamedFilter{"int", int_filter},
+    NamedFilter{"lower", lower_filter},
+    NamedFilter{"replace", replace_filter},
+    NamedFilter{"round", round_filter},
+    NamedFilter{"safe", safe_filter},
+    NamedFilter{"string", string_filter},
+    NamedFilter{"title", title_filter},
+    NamedFilter{"tojson", tojson_filter},
+    NamedFilter{"trim", trim_filter},
+    NamedFilter{"truncate", truncate_filter},
+    NamedFilter{"upper", upper_filter},
+    NamedFilter{"urlencode", urlencode_filter},
+    NamedFilter{"wordcount", wordcount_filter},
 };
 
 }  // namespace
 
-Filter find_text_filter(std::string_view name) {
-  const auto* found =
-      std::find_if(kFilters.begin(), kFilters.end(), [name](const Row& row) { return row.name == name; });
-  return found == kFilters.end() ? nullptr : found->run;
-}
+Filter find_text_filter(std::string_view name) { return find_named(kFilters, name); }
 
 Filter find_filter(std::string_view name) {
   const Filter found = find_text_filter(name);
