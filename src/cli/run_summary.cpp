@@ -3,12 +3,10 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
-#include <numbers>
 
 #include "routing_text.hpp"
 #include "switchyard/base/error.hpp"
 #include "switchyard/base/progress.hpp"
-#include "switchyard/model/score_tokens.hpp"
 #include "switchyard/observe/report.hpp"
 #include "switchyard/train/recipe.hpp"
 
@@ -16,8 +14,6 @@ namespace switchyard::cli {
 namespace {
 
 constexpr Index kSampleTokens = 160;
-// Tokens a forward pass while held-out text is read.
-constexpr Index kBatchTokens = 2048;
 
 }  // namespace
 
@@ -52,65 +48,56 @@ std::string make_sample(model::Transformer& transformer, const text::Tokenizer& 
   return text + decoder.finish();
 }
 
-RunSummary summarize_run(const std::filesystem::path& run) {
-  RunSummary summary{runtime::Engine::load(run), nullptr, {}, {}, observe::RoutingProfile(), {}};
-  summary.data = std::make_shared<train::TokenData>(train::TokenData::open(run / "tokens"));
-  const train::TokenSplit& held_out = summary.data->validation();
+train::HeldOutReading record_held_out(const train::TokenSplit& held_out, observe::RoutingProfile& profile) {
   std::vector<std::string> names;
   for (const train::Domain& domain : held_out.domains) names.push_back(domain.name);
-  summary.profile = observe::RoutingProfile(names);
+  profile = observe::RoutingProfile(names);
+  const auto line = std::make_shared<ProgressLine>("held-out text", static_cast<std::uint64_t>(held_out.tokens.size()));
+  train::HeldOutReading reading;
+  reading.observer = [&profile](std::size_t domain) {
+    profile.set_domain(domain);
+    return &profile;
+  };
+  reading.progress = [line](std::uint64_t done) { line->update(done); };
+  return reading;
+}
 
-  const train::Recipe recipe = train::load_recipe(run / "recipe.toml");
-  ProgressLine line("held-out text", static_cast<std::uint64_t>(held_out.tokens.size()));
-  double nats = 0.0;
-  Index targets = 0;
-  for (std::size_t x = 0; x < held_out.domains.size(); ++x) {
-    const train::Domain& domain = held_out.domains[x];
-    const auto tokens = held_out.tokens.subspan(static_cast<std::size_t>(domain.begin),
-                                                static_cast<std::size_t>(domain.end - domain.begin));
-    if (tokens.size() < 2) continue;
-    summary.profile.set_domain(x);
-    model::ScoreOptions how;
-    how.window = std::min(recipe.train.sequence, static_cast<Index>(tokens.size()));
-    how.batch = std::max<Index>(1, kBatchTokens / how.window);
-    how.observer = &summary.profile;
-    how.progress = [&](std::uint64_t done, std::uint64_t) {
-      line.update(static_cast<std::uint64_t>(domain.begin) + done * static_cast<std::uint64_t>(how.window));
-    };
-    const auto score = model::score_tokens(summary.engine->transformer(), tokens, how);
-    nats += score.nats;
-    targets += score.targets;
-    summary.domains.push_back(
-        {domain.name, score.nats / std::numbers::ln2 / static_cast<double>(std::max<Index>(1, domain.bytes))});
+RunSummary summarize_run(const std::filesystem::path& run, std::optional<HeldOut> known) {
+  RunSummary summary;
+  summary.engine = runtime::Engine::load(run);
+  summary.data = std::make_shared<train::TokenData>(train::TokenData::open(run / "tokens"));
+  if (known.has_value()) {
+    summary.held_out = std::move(*known);
+  } else {
+    const train::TrainConfig how = train::load_recipe(run / "recipe.toml").train;
+    const train::TokenSplit& held_out = summary.data->validation();
+    summary.held_out.evaluation = train::evaluate_all(summary.engine->transformer(), held_out, how.sequence, how.batch,
+                                                      record_held_out(held_out, summary.held_out.profile));
   }
-  line.clear();
-  summary.evaluation.loss = targets == 0 ? 0.0 : nats / static_cast<double>(targets);
-  summary.evaluation.bits_per_byte =
-      nats / std::numbers::ln2 / static_cast<double>(std::max<Index>(1, held_out.bytes()));
-  summary.evaluation.tokens = targets;
-  summary.evaluation.complete = true;
   summary.sample = make_sample(summary.engine->transformer(), summary.data->tokenizer(), kSampleTokens);
   return summary;
 }
 
 nlohmann::ordered_json summary_json(const RunSummary& summary) {
+  const train::EvalMetrics& evaluation = summary.held_out.evaluation;
   nlohmann::ordered_json json;
-  json["loss"] = summary.evaluation.loss;
-  json["bits_per_byte"] = summary.evaluation.bits_per_byte;
-  for (const DomainLoss& domain : summary.domains) json["domains"][domain.name] = domain.bits_per_byte;
-  json["routing"] = routing_json(summary.profile, nullptr);
+  json["loss"] = evaluation.loss;
+  json["bits_per_byte"] = evaluation.bits_per_byte;
+  for (const train::DomainMetrics& domain : evaluation.domains) json["domains"][domain.name] = domain.bits_per_byte;
+  json["routing"] = routing_json(summary.held_out.profile, nullptr);
   return json;
 }
 
 void write_run_report(const std::filesystem::path& run, const std::filesystem::path& target,
                       const RunSummary& summary) {
   const model::ParameterCounts counts = model::count_parameters(summary.engine->config());
+  const auto& [evaluation, profile] = summary.held_out;
   observe::ReportInput input;
   input.title = run.filename().empty() ? run.parent_path().filename().string() : run.filename().string();
   input.metrics = run / "metrics.jsonl";
   input.facts = {
-      {"Held-out loss", fmt::format("{:.4f} bits per byte ({:.4f} nats a token)", summary.evaluation.bits_per_byte,
-                                    summary.evaluation.loss)},
+      {"Held-out loss",
+       fmt::format("{:.4f} bits per byte ({:.4f} nats a token)", evaluation.bits_per_byte, evaluation.loss)},
       {"Parameters", fmt::format("{} in all, {} active a token", format_count(static_cast<double>(counts.total)),
                                  format_count(static_cast<double>(counts.active)))},
       {"Training text",
@@ -118,12 +105,12 @@ void write_run_report(const std::filesystem::path& run, const std::filesystem::p
                    format_bytes(static_cast<std::uint64_t>(summary.data->train().bytes())))},
       {"Model", summary.engine->folder().string()},
   };
-  for (const DomainLoss& domain : summary.domains) {
-    if (summary.domains.size() > 1)
+  for (const train::DomainMetrics& domain : evaluation.domains) {
+    if (evaluation.domains.size() > 1)
       input.facts.emplace_back("Held-out loss, " + domain.name,
                                fmt::format("{:.4f} bits per byte", domain.bits_per_byte));
   }
-  input.profile = summary.profile.layers().empty() ? nullptr : &summary.profile;
+  input.profile = profile.layers().empty() ? nullptr : &profile;
   input.token_text = [&](std::int32_t id) { return quoted_token(summary.data->tokenizer(), id); };
   input.sample = summary.sample;
   observe::write_report(target, input);

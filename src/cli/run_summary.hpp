@@ -14,22 +14,24 @@
 
 namespace switchyard::cli {
 
-struct DomainLoss {
-  std::string name;
-  double bits_per_byte = 0.0;
+// What all held-out text shows: how well it is predicted, and which experts take it.
+struct HeldOut {
+  train::EvalMetrics evaluation;
+  observe::RoutingProfile profile{};
 };
+
+// Records the routing of each domain in `profile`, which must outlive it, and draws a progress line.
+train::HeldOutReading record_held_out(const train::TokenSplit& held_out, observe::RoutingProfile& profile);
 
 struct RunSummary {
   std::shared_ptr<runtime::Engine> engine;
   std::shared_ptr<train::TokenData> data;
-  train::EvalMetrics evaluation;
-  std::vector<DomainLoss> domains;
-  observe::RoutingProfile profile;
+  HeldOut held_out;
   std::string sample;
 };
 
-// Loads the run's last checkpoint and reads its held-out text once, domain by domain. Throws where there is none.
-RunSummary summarize_run(const std::filesystem::path& run);
+// Loads the run's last checkpoint, and reads its held-out text unless that was done. Throws where there is none.
+RunSummary summarize_run(const std::filesystem::path& run, std::optional<HeldOut> known = {});
 
 // {"loss", "bits_per_byte", "domains": {name: bits per byte}, "routing": [...]}
 nlohmann::ordered_json summary_json(const RunSummary& summary);

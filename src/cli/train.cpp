@@ -86,6 +86,11 @@ class Console final : public train::TrainListener {
         m.complete ? " (all held-out text)" : "");
   }
 
+  train::HeldOutReading on_held_out(const train::TokenSplit& held_out) override {
+    line_.clear();
+    return record_held_out(held_out, profile_);
+  }
+
   void on_checkpoint(const std::filesystem::path& folder) override {
     say("step {:>6}  saved {}\n", last_, folder.string());
   }
@@ -99,6 +104,8 @@ class Console final : public train::TrainListener {
     fmt::print(stderr, "warning: {}\n", text);
   }
 
+  // Of the last evaluation.
+  const observe::RoutingProfile& profile() const { return profile_; }
   double seconds_per_step() const { return seconds_; }
   Index activation_bytes() const { return activation_bytes_; }
 
@@ -116,6 +123,7 @@ class Console final : public train::TrainListener {
   std::unique_ptr<ProgressLine> tokenize_;
   ProgressLine line_{"train"};
   train::RunInfo info_;
+  observe::RoutingProfile profile_;
   Clock::time_point start_ = Clock::now();
   double loss_ = 0.0, bits_per_byte_ = 0.0, seconds_ = 0.0, spoken_at_ = -1e9;
   Index steps_seen_ = 0, activation_bytes_ = 0, last_ = 0;
@@ -125,17 +133,18 @@ std::string default_out(const std::string& recipe) { return "runs/" + std::files
 
 void print_summary(const RunSummary& summary, const Console& console, const std::string& out,
                    const std::string& program) {
-  fmt::print("\nHeld-out loss: {:.4f} bits per byte ({:.4f} nats a token)\n", summary.evaluation.bits_per_byte,
-             summary.evaluation.loss);
-  for (const DomainLoss& domain : summary.domains) {
-    if (summary.domains.size() > 1) fmt::print("  {:<12} {:.4f} bits per byte\n", domain.name, domain.bits_per_byte);
+  const auto& [evaluation, profile] = summary.held_out;
+  fmt::print("\nHeld-out loss: {:.4f} bits per byte ({:.4f} nats a token)\n", evaluation.bits_per_byte,
+             evaluation.loss);
+  for (const train::DomainMetrics& domain : evaluation.domains) {
+    if (evaluation.domains.size() > 1) fmt::print("  {:<12} {:.4f} bits per byte\n", domain.name, domain.bits_per_byte);
   }
   fmt::print("A step took {:.1f} ms; activations took at most {}.\n", 1e3 * console.seconds_per_step(),
              format_bytes(static_cast<std::uint64_t>(console.activation_bytes())));
   fmt::print("\nA sample of the model:\n{}\n", summary.sample);
-  if (!summary.profile.layers().empty()) {
-    fmt::print("\nExperts on held-out text (a bar of half height is the mean load)\n{}", load_table(summary.profile));
-    const std::string domains = domain_table(summary.profile);
+  if (!profile.layers().empty()) {
+    fmt::print("\nExperts on held-out text (a bar of half height is the mean load)\n{}", load_table(profile));
+    const std::string domains = domain_table(profile);
     if (!domains.empty()) fmt::print("\nExperts and domains\n{}", domains);
   }
   fmt::print(
@@ -164,7 +173,10 @@ void run(const Options& options, const std::string& program) {
     }
     throw Interrupted{interrupting_signal()};
   }
-  const RunSummary summary = summarize_run(out);
+  // A run that had ended before was not read again.
+  std::optional<HeldOut> held_out;
+  if (result.evaluation.has_value()) held_out = {*result.evaluation, console.profile()};
+  const RunSummary summary = summarize_run(out, std::move(held_out));
   write_run_report(out, std::filesystem::path(out) / "report.html", summary);
   if (!options.json) {
     print_summary(summary, console, out, program);

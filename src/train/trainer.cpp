@@ -154,8 +154,10 @@ class Run {
       }
       const bool last = step_ == t.steps;
       if (last || (t.evaluate_every > 0 && step_ % t.evaluate_every == 0)) {
-        EvalMetrics e = evaluate(transformer_, data_.validation(), t.sequence, t.batch,
-                                 last ? 0 : t.evaluate_batches * t.batch, nullptr);
+        const TokenSplit& held_out = data_.validation();
+        EvalMetrics e = last
+                            ? evaluate_all(transformer_, held_out, t.sequence, t.batch, listener_.on_held_out(held_out))
+                            : evaluate_some(transformer_, held_out, t.sequence, t.batch, t.evaluate_batches * t.batch);
         e.step = step_;
         if (!std::isfinite(e.loss)) fail_not_finite(step_, "the loss on held-out text");
         log.write(e);

@@ -568,24 +568,5 @@ TEST_F(Trainer, MetricsThatCannotBeWrittenAreAnError) {
   EXPECT_THAT(message, HasSubstr("metrics.jsonl"));
 }
 
-TEST_F(Trainer, EvaluationReadsEveryHeldOutTokenOnce) {
-  run(recipe(), "run");
-  model::LoadedModel trained = model::load_model(model::find_model_folder(out("run")));
-  const TokenData data = TokenData::open(out("run") / "tokens");
-  // 400 tokens in windows of any length leave 399 targets; the mean loss over windows of a token is that of bigrams.
-  for (const Index sequence : {7, 20, 399, 1000}) {
-    for (const Index batch : {1, 3, 64}) {
-      const EvalMetrics m = evaluate(trained.transformer, data.validation(), sequence, batch, 0, nullptr);
-      EXPECT_EQ(m.tokens, 399);
-      EXPECT_TRUE(m.complete);
-      const EvalMetrics one = evaluate(trained.transformer, data.validation(), sequence, 1, 0, nullptr);
-      EXPECT_NEAR(m.loss, one.loss, oracle::sum_tolerance(64) * one.loss);
-    }
-  }
-  moe::StatisticsRecorder recorder;
-  evaluate(trained.transformer, data.validation(), 7, 4, 0, &recorder);
-  EXPECT_EQ(recorder.layers().at(1).tokens, 399);  // padding does not count
-}
-
 }  // namespace
 }  // namespace switchyard::train

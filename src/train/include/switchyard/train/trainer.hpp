@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,12 +34,24 @@ struct StepMetrics {
   const std::map<Index, moe::RoutingStatistics>* routing = nullptr;  // of this step's tokens; valid during the call
 };
 
+struct DomainMetrics {
+  std::string name;
+  double bits_per_byte = 0.0;
+};
+
 struct EvalMetrics {
   Index step = 0;
   double loss = 0.0;  // nats a token on held-out text
   double bits_per_byte = 0.0;
   Index tokens = 0;
-  bool complete = false;  // read all held-out text
+  bool complete = false;               // read all held-out text
+  std::vector<DomainMetrics> domains;  // where complete; those of less than two tokens are left out
+};
+
+// What a caller wants to see of held-out text while all of it is read. Either may be empty.
+struct HeldOutReading {
+  std::function<moe::RoutingObserver*(std::size_t domain)> observer;  // asked for once a domain
+  std::function<void(std::uint64_t tokens_done)> progress;
 };
 
 struct RunInfo {
@@ -62,6 +75,11 @@ class TrainListener {
   virtual void on_start(const RunInfo& info) { static_cast<void>(info); }
   virtual void on_step(const StepMetrics& metrics) { static_cast<void>(metrics); }
   virtual void on_evaluation(const EvalMetrics& metrics) { static_cast<void>(metrics); }
+  // The last evaluation begins, which reads all of `held_out`.
+  virtual HeldOutReading on_held_out(const TokenSplit& held_out) {
+    static_cast<void>(held_out);
+    return {};
+  }
   virtual void on_checkpoint(const std::filesystem::path& folder) { static_cast<void>(folder); }
   // A sample is due: the listener may generate with the model (training code knows no sampler).
   virtual void on_sample(model::Transformer& transformer, const text::Tokenizer& tokenizer, Index step) {
@@ -89,8 +107,11 @@ struct TrainResult {
 // gradient is not finite (names the layer and tensor).
 TrainResult train(const Recipe& recipe, const TrainOptions& options, TrainListener& listener);
 
-// Mean loss over held-out text in windows of `sequence`. max_windows 0 = all. observer may be null.
-EvalMetrics evaluate(model::Transformer& transformer, const TokenSplit& split, Index sequence, Index batch,
-                     Index max_windows, moe::RoutingObserver* observer);
+// Mean loss over at most max_windows windows of `sequence` tokens, spread evenly over held-out text.
+EvalMetrics evaluate_some(model::Transformer& transformer, const TokenSplit& held_out, Index sequence, Index batch,
+                          Index max_windows);
+// Over all of it, in windows that end where their domain ends.
+EvalMetrics evaluate_all(model::Transformer& transformer, const TokenSplit& held_out, Index sequence, Index batch,
+                         const HeldOutReading& reading);
 
 }  // namespace switchyard::train
