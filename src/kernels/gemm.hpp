@@ -42,20 +42,24 @@ class Ahead {
   // `rows` rows of `bytes` bytes that begin `stride` bytes apart, within `steps` steps.
   Ahead(const void* at, Index stride, Index bytes, Index rows, Index steps)
       : at_(static_cast<const char*>(at)), stride_(stride), bytes_(bytes), rows_(rows) {
+    if (stride_ == bytes_) {  // one long row
+      bytes_ *= rows_;
+      rows_ = std::min<Index>(rows_, 1);
+    }
     lines_a_step_ = steps > 0 ? ceil_div(rows_ * ceil_div(bytes_, kLine), steps) : 0;
   }
   // Rows [row, row + rows) of a.
   Ahead(ConstMatrix a, Index row, Index rows, Index steps)
       : Ahead(a.row(row), a.stride * kFloat, a.cols * kFloat, std::min(rows, a.rows - row), steps) {}
   void step() {
-    for (Index i = 0; i < lines_a_step_ && rows_ > 0; ++i) {
-      __builtin_prefetch(at_ + byte_, 0, 2);
-      byte_ += kLine;
-      if (byte_ >= bytes_) {
-        byte_ = 0;
-        at_ += stride_;
-        --rows_;
-      }
+    Index lines = lines_a_step_;
+    while (lines > 0 && rows_ > 0) {
+      const Index end = std::min(byte_ + lines * kLine, bytes_);
+      for (; byte_ < end; byte_ += kLine, --lines) __builtin_prefetch(at_ + byte_, 0, 2);
+      if (byte_ < bytes_) break;
+      byte_ = 0;
+      at_ += stride_;
+      --rows_;
     }
   }
 

@@ -137,6 +137,7 @@ class Forward {
       Ahead ahead;
       if (d + m < end) ahead = look_ahead(unit, down, d + m, kOutputBlock, m);
       for (Index p = 0; p < unit.h.count(g_.nr); ++p) {
+        fetch_output(unit, d, m, p);
         multiply(unit, down, d, m, p, unit.h, scratch.data(), ahead);
         write_output(unit, d, m, p, scratch.data());
       }
@@ -166,6 +167,15 @@ class Forward {
     copy_weights(rows_.weight_of_slot_S.data() + slot, columns, weights);
     for (Index i = 0; i < columns; ++i) y[i] = y_SD_.row(slot + i) + d;
     g_.unpack_transposed(product, columns, m, weights, y);
+  }
+
+  // y is in main memory: asks for what write_output will write, while there is arithmetic to do.
+  void fetch_output(const Unit& unit, Index d, Index m, Index p) const {
+    constexpr Index kLine = 16;  // floats
+    for (Index i = 0; i < unit.h.columns_of(p, g_.nr); ++i) {
+      const float* y = y_SD_.row(unit.slot + p * g_.nr + i) + d;
+      for (Index j = 0; j < m; j += kLine) __builtin_prefetch(y + j, 1);
+    }
   }
 
   // Weights that are not read in place are decoded once a block of k and multiplied with all panels there and then.
