@@ -87,6 +87,8 @@ std::string apply_override(toml::table& root, const std::string& text) {
 std::string blamed_key(std::string_view message) {
   std::string_view key = message.substr(0, message.find_first_of(" :"));
   if (const auto layer = key.find("].moe."); layer != std::string_view::npos) key.remove_prefix(layer + 6);
+  if (const auto layer = key.find("].attention."); layer != std::string_view::npos)
+    return "model." + std::string(key.substr(layer + 12));
   const bool plain = key.find_first_of("[]") == std::string_view::npos || key.starts_with("layer[");
   return plain ? std::string(key) : std::string();
 }
@@ -144,10 +146,16 @@ Recipe parse_recipe(const std::string& toml_text, const std::string& origin_name
   } catch (const Error& error) {
     const std::string key = blamed_key(error.what());
     const toml::node* node = root.at_path(key).node();
-    if (node == nullptr) node = root.at_path(key.substr(0, key.find('.'))).node();  // a key that the table lacks
+    std::string note;
+    if (node == nullptr) {  // a key that the table lacks
+      const std::string table = key.substr(0, key.find('.'));
+      node = root.at_path(table).node();
+      if (!recipe.router.preset.empty() && (table == "router" || table == "capacity" || table == "balance"))
+        note = fmt::format("; {} is what the preset \"{}\" makes it, unless set", key, recipe.router.preset);
+    }
     const bool known = node != nullptr && !key.empty();
     throw Error(known ? origin.kind(key) : error.kind(),
-                fmt::format("{}: {}", known ? origin.at(*node, key) : origin_name, error.what()));
+                fmt::format("{}: {}{}", known ? origin.at(*node, key) : origin_name, error.what(), note));
   }
   return recipe;
 }

@@ -360,8 +360,19 @@ TEST(Recipe, WidthMustDivideByHeads) {
               AllOf(HasSubstr("model.width = 256"), HasSubstr("a multiple of model.heads (3)")));
   EXPECT_EQ(resolve_model(parse(kLeast + "model.heads = 3\nmodel.head_dim = 10\n"), 99).layers[0].attention.head_dim,
             10);
-  EXPECT_THAT(refusal(kLeast + "model.kv_heads = 3\n"), HasSubstr("kv_heads: 3"));
-  EXPECT_THAT(refusal(kLeast + "model.head_dim = 7\n"), HasSubstr("head_dim: 7"));
+  // What the configuration of a layer refuses is blamed on the recipe's key.
+  EXPECT_THAT(refusal(kLeast + "model.kv_heads = 3\n"), AllOf(StartsWith("r.toml:4: "), HasSubstr("kv_heads: 3")));
+  EXPECT_THAT(refused_set("model.head_dim=7"), AllOf(StartsWith("--set model.head_dim: "), HasSubstr("head_dim: 7")));
+}
+
+TEST(Recipe, WhatAPresetSetsIsBlamedOnThePreset) {
+  const std::string with_preset = kLeast + "router.preset = \"deepseek-v2\"\nexperts.count = 4\n";
+  EXPECT_THAT(refusal(with_preset), AllOf(StartsWith("r.toml:4: "), HasSubstr("router.top_k = 6"),
+                                          HasSubstr("router.top_k is what the preset \"deepseek-v2\" makes it")));
+  EXPECT_THAT(refusal(with_preset + "router.top_k = 2\n"),
+              AllOf(HasSubstr("router.groups: 8"), HasSubstr("router.groups is what the preset")));
+  EXPECT_THAT(refusal(with_preset + "router.top_k = 9\n"),
+              AllOf(StartsWith("r.toml:6: "), HasSubstr("router.top_k = 9"), Not(HasSubstr("makes it"))));
 }
 
 TEST(Recipe, LayerTablesThatSayNothingUsefulAreRefused) {
