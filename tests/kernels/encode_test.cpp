@@ -2,9 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "oracle/compare.hpp"
@@ -25,7 +26,7 @@ std::vector<std::byte> encoded(DType dtype, const std::vector<float>& from, int 
 template <class T>
 std::vector<T> as(const std::vector<std::byte>& bytes) {
   std::vector<T> values(bytes.size() / sizeof(T));
-  std::memcpy(values.data(), bytes.data(), bytes.size());
+  std::ranges::copy(bytes, std::as_writable_bytes(std::span(values)).begin());
   return values;
 }
 
