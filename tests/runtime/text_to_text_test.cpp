@@ -55,7 +55,8 @@ TEST_P(SwitchGeneration, TheSameIdsAsTransformers) {
   const fs::path folder = folder_of(GetParam());
   const auto engine = TextToText::load(folder);
   const Ids source = source_of(folder);
-  for (const nlohmann::json& how : nlohmann::json::parse(read_file(folder / "generated.json"))["generations"]) {
+  const auto generated = nlohmann::json::parse(read_file(folder / "generated.json"));
+  for (const nlohmann::json& how : generated["generations"]) {
     SCOPED_TRACE(how.dump());
     const auto expected = how["ids"].get<Ids>();
     const Index most = how["max_new_tokens"];
