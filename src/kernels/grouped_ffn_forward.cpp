@@ -61,8 +61,9 @@ struct Unit {
   const FfnWeights* expert = nullptr;
   Index slot = 0;  // of the first row
   Index rows = 0;
-  SavedPanels saved;  // data is null where nothing is kept
-  Panels x, h;        // [D, nr] and [F, nr]
+  SavedPanels saved;                 // data is null where nothing is kept
+  Panels x, h;                       // [D, nr] and [F, nr]
+  const FfnWeights* next = nullptr;  // what this thread will probably turn to, or null
 };
 
 class Forward {
@@ -132,11 +133,21 @@ class Forward {
     }
     const Scratch scratch(kOutputBlock * g_.nr);
     const ConstMatrix down = unit.expert->down_DF.matrix();
+    const Index panels = unit.h.count(g_.nr);
+    // Nobody else asks for the first rows of the next weights before they are wanted.
+    Ahead next_gate, next_up;
+    if (unit.next != nullptr && in_place(*unit.next) && panels >= kPanelsToLookAhead) {
+      const Index steps = panels * ceil_div(end - begin, kOutputBlock);
+      next_gate = Ahead(unit.next->gate_FD.matrix(), 0, kHiddenBlock, steps);
+      next_up = Ahead(unit.next->up_FD.matrix(), 0, kHiddenBlock, steps);
+    }
     for (Index d = begin; d < end; d += kOutputBlock) {
       const Index m = std::min(kOutputBlock, end - d);
       Ahead ahead;
       if (d + m < end) ahead = look_ahead(unit, down, d + m, kOutputBlock, m);
-      for (Index p = 0; p < unit.h.count(g_.nr); ++p) {
+      for (Index p = 0; p < panels; ++p) {
+        next_gate.step();
+        next_up.step();
         fetch_output(unit, d, m, p);
         multiply(unit, down, d, m, p, unit.h, scratch.data(), ahead);
         write_output(unit, d, m, p, scratch.data());
@@ -281,8 +292,10 @@ class Forward {
 
 // Each unit from beginning to end on one thread.
 void run_units(const Forward& forward, std::vector<Unit>& units) {
-  for_each_task(static_cast<Index>(units.size()), [&](Index i) {
+  const Index count = std::ssize(units), threads = current_threads();
+  for_each_task(count, [&](Index i) {
     Unit unit = units[static_cast<std::size_t>(i)];
+    if (i + threads < count) unit.next = units[static_cast<std::size_t>(i + threads)].expert;
     ScratchCutter size;
     forward.lay_out(unit, size);
     const Scratch scratch(size.used());
@@ -346,7 +359,7 @@ void grouped_ffn_forward(Activation activation, ConstMatrix x_TD, const GroupedR
     SavedPanels panels{nullptr, experts[e].up_FD.rows, is_gated(activation), nr};
     if (saved != nullptr) panels.data = saved->pre_activation.f32().data() + offsets[e];
     for (Index i = 0; i < count; i += kRowsAUnit) {
-      units.push_back({&experts[e], rows.offset_E1[e] + i, std::min(kRowsAUnit, count - i), panels, {}, {}});
+      units.push_back({&experts[e], rows.offset_E1[e] + i, std::min(kRowsAUnit, count - i), panels, {}, {}, nullptr});
       if (saved != nullptr) panels.data += kRowsAUnit / nr * panels.panel_floats();
     }
   }
