@@ -20,7 +20,7 @@ namespace switchyard::kernels::HWY_NAMESPACE {
 
 using FloatVector = hn::Vec<FloatTag>;
 
-constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+inline constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
 enum class Start { kZero, kLoad, kScale };  // what a product is added to: nothing, c, or c times a vector
 

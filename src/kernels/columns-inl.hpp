@@ -19,7 +19,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using Tag = hn::ScalableTag<float>;
 using Vector = hn::Vec<Tag>;
-constexpr Index kLanes = static_cast<Index>(hn::MaxLanes(Tag()));
+inline constexpr Index kLanes = static_cast<Index>(hn::MaxLanes(Tag()));
 
 // As many words of 32 bits of a row as D has lanes. T is float, or a byte of anything.
 template <class D>
@@ -31,7 +31,7 @@ HWY_INLINE hn::Vec<D> load_row(D d, const std::uint8_t* row) {
   return hn::BitCast(d, hn::LoadU(hn::Repartition<std::uint8_t, D>(), row));
 }
 template <class T>
-constexpr Index kWord = static_cast<Index>(sizeof(float) / sizeof(T));
+inline constexpr Index kWord = static_cast<Index>(sizeof(float) / sizeof(T));
 
 // Four words of each of kLanes rows: block b of the result holds those of row 4 * b + i.
 template <class T>

@@ -241,7 +241,7 @@ std::vector<TableRow> published_table(const GpuAssumptions& gpu, double tokens) 
     // Hours with somebody's guess of the tokens would imply nothing.
     if (row.tokens_published && published.gpu_hours > 0.0)
       row.implied_utilisation = implied_utilisation(row.flops, published.gpu_hours, gpu);
-    rows.push_back(std::move(row));
+    rows.push_back(row);
   }
   return rows;
 }

@@ -278,6 +278,7 @@ class LabWork {
 
   void report(const std::vector<Job*>& running) {
     std::vector<std::string> names;
+    names.reserve(running.size());
     for (const Job* job : running) names.push_back(fmt::format("{}/{}", job->run->name, job->seed));
     // By steps: those done since the start, and those to do.
     double worked = 0.0, left = 0.0;

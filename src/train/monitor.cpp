@@ -14,14 +14,14 @@ namespace {
 std::string make_remedy(const Recipe& recipe) {
   std::vector<std::string> ideas;
   if (recipe.balance.load_balance < 0.01F && !recipe.router.selection_bias) {
-    ideas.push_back("raise balance.load_balance to 0.01");
-    ideas.push_back("or balance without a loss: router.selection_bias = true, balance.bias_update_rate = 0.001");
+    ideas.emplace_back("raise balance.load_balance to 0.01");
+    ideas.emplace_back("or balance without a loss: router.selection_bias = true, balance.bias_update_rate = 0.001");
   } else if (recipe.router.selection_bias) {
     ideas.push_back(fmt::format("raise balance.bias_update_rate (now {})", recipe.balance.bias_update_rate));
   } else {
     ideas.push_back(fmt::format("raise balance.load_balance (now {})", recipe.balance.load_balance));
   }
-  if (recipe.balance.z_loss == 0.0F) ideas.push_back("add balance.z_loss = 0.001");
+  if (recipe.balance.z_loss == 0.0F) ideas.emplace_back("add balance.z_loss = 0.001");
   ideas.push_back(fmt::format("lower optimizer.learning_rate (now {})", recipe.optimizer.learning_rate));
   return fmt::format("{}", fmt::join(ideas, "; "));
 }

@@ -195,6 +195,7 @@ class TableWriter {
   template <class T>
   static std::string format(const std::vector<T>& values) {
     std::vector<std::string> parts;
+    parts.reserve(values.size());
     for (const T& value : values) parts.push_back(format(value));
     return fmt::format("[{}]", fmt::join(parts, ", "));
   }
