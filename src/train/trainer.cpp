@@ -40,16 +40,19 @@ TokenData open_data(const Recipe& recipe, const RunFolder& run, TrainListener& l
                               [&](std::uint64_t done, std::uint64_t total) { listener.on_tokenize(done, total); });
   }();
   const auto train_tokens = static_cast<Index>(data.train().tokens.size());
-  const auto held_out = static_cast<Index>(data.validation().tokens.size());
+  // The last evaluation goes domain by domain, and a token is predicted from the one before it.
+  const TokenSplit& held_out = data.validation();
+  const bool can_evaluate = std::any_of(held_out.domains.begin(), held_out.domains.end(),
+                                        [](const Domain& domain) { return domain.end - domain.begin >= 2; });
   if (train_tokens <= recipe.train.sequence) {
     fail(ErrorKind::kBadInput, "data.paths: {} training tokens, expected more than train.sequence ({})", train_tokens,
          recipe.train.sequence);
   }
-  if (held_out < 2) {
+  if (!can_evaluate) {
     fail(ErrorKind::kBadInput,
-         "data.paths: {} held-out tokens, expected 2 or more; give more text or raise "
+         "data.paths: {} held-out tokens, expected 2 or more of a domain; give more text or raise "
          "data.validation ({})",
-         held_out, recipe.data.validation);
+         held_out.tokens.size(), recipe.data.validation);
   }
   return data;
 }

@@ -111,5 +111,13 @@ TEST_F(Evaluation, TheLastOfARunGoesDomainByDomain) {
   EXPECT_EQ(listener_.progress.back(), listener_.held_out_tokens);
 }
 
+// Said before the run, not after its last step.
+TEST_F(Evaluation, DomainsTooSmallToPredictAnythingAreRefusedAtOnce) {
+  for (const char* domain : {"a", "b", "c"}) put(folder_ / "texts" / domain / "t.txt", simple_text(10));
+  const std::string message = error_of(ErrorKind::kBadInput, [&] { train_on(folder_ / "texts"); });
+  EXPECT_THAT(message, testing::HasSubstr("3 held-out tokens, expected 2 or more of a domain"));
+  EXPECT_TRUE(listener_.evaluations.empty());
+}
+
 }  // namespace
 }  // namespace switchyard::train

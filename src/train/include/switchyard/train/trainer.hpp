@@ -50,8 +50,9 @@ struct EvalMetrics {
 
 // What a caller wants to see of held-out text while all of it is read. Either may be empty.
 struct HeldOutReading {
-  std::function<moe::RoutingObserver*(std::size_t domain)> observer;  // asked for once a domain
-  std::function<void(std::uint64_t tokens_done)> progress;
+  // Called as a domain of two tokens or more begins; what it returns watches the routing of that domain, or is null.
+  std::function<moe::RoutingObserver*(std::size_t domain)> observer;
+  std::function<void(std::uint64_t tokens_done)> progress;  // tokens of the split, ascending
 };
 
 struct RunInfo {
@@ -110,7 +111,8 @@ TrainResult train(const Recipe& recipe, const TrainOptions& options, TrainListen
 // Mean loss over at most max_windows windows of `sequence` tokens, spread evenly over held-out text.
 EvalMetrics evaluate_some(model::Transformer& transformer, const TokenSplit& held_out, Index sequence, Index batch,
                           Index max_windows);
-// Over all of it, in windows that end where their domain ends.
+// Over all of it, in windows that end where their domain ends; fills in `domains`. Both throw kInternal where the text
+// (evaluate_all: every domain) has less than two tokens, and take `batch` windows a forward pass.
 EvalMetrics evaluate_all(model::Transformer& transformer, const TokenSplit& held_out, Index sequence, Index batch,
                          const HeldOutReading& reading);
 
